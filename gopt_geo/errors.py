@@ -1,0 +1,73 @@
+"""Every error a user can meet. One base class; each message names the subject, what was found and the remedy."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+__all__ = [
+    "BandError",
+    "DeviceMemoryError",
+    "GoptGeoError",
+    "GridError",
+    "OutputError",
+    "PackError",
+    "RadiometryError",
+    "ResolutionError",
+    "SourceError",
+]
+
+
+class GoptGeoError(Exception):
+    """Base of all errors a user can cause or meet; the command line turns it into one line and exit code 2.
+
+    Parameters
+    ----------
+    subject
+        The file, option or device concerned.
+    found
+        What was found, in a few words.
+    remedy
+        What the user can do about it.
+    """
+
+    def __init__(self, subject: str | PathLike[str], found: str, remedy: str) -> None:
+        self.subject = str(subject)
+        self.found = " ".join(found.split())  # libraries' messages may hold line breaks; ours are one line
+        self.remedy = remedy
+        super().__init__(f"{self.subject}: {self.found}; {self.remedy}")
+
+    def __reduce__(self) -> tuple[type[GoptGeoError], tuple[str, str, str]]:
+        """Pickle by the three parts, so that the error crosses process borders whole."""
+        return type(self), (self.subject, self.found, self.remedy)
+
+
+class SourceError(GoptGeoError):
+    """A source can't be opened or read: missing, damaged, truncated, of a kind not supported, all nodata."""
+
+
+class BandError(GoptGeoError):
+    """A band was asked for that the source doesn't have, or the number of bands doesn't fit the pack."""
+
+
+class RadiometryError(GoptGeoError):
+    """The unit of the pixel values isn't stated, or can't be brought to the pack's."""
+
+
+class GridError(GoptGeoError):
+    """Grids can't be brought together: no CRS, no overlap, no geotransform, unequal shapes without a CRS."""
+
+
+class ResolutionError(GoptGeoError):
+    """The scene's pixel size is too far from the one the pack was trained at."""
+
+
+class PackError(GoptGeoError):
+    """A pack can't be used: damaged, of another format version, or for another backbone."""
+
+
+class OutputError(GoptGeoError):
+    """A result can't be written: it exists, its folder is missing or not writable, the disk is full."""
+
+
+class DeviceMemoryError(GoptGeoError):
+    """The device ran out of memory."""
