@@ -1,0 +1,70 @@
+# Set-up, demo and tests. Needs: Python 3.11 to 3.13, make, and a package registry that pip is set up for.
+#   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
+#   make test          the installation of what the tests need, and all tests
+#   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
+
+# The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
+ifndef PYTHON
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
+  "$$name" -c 'import sys, venv, ensurepip; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); ok and print(sys.executable); sys.exit(not ok)' 2>/dev/null && break; done)
+endif
+VENV ?= .venv
+# Test processes; each runs its tests on one thread.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+BIN = $(VENV)/bin
+# pip would byte-compile every installed file; Python compiles those that are used, when they are used.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# Two processes with two threads each would fight over two cores.
+ENVIRONMENT = OMP_NUM_THREADS=1
+
+.PHONY: help demo test brief lint clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    install, and map the sample scene into demo/"
+	@echo "make test    install what the tests need, and run all tests"
+	@echo "make brief   the shorter test run, for a second Python version"
+	@echo "make lint    ruff check, ruff format --check, mypy"
+	@echo "make clean   remove $(VENV)/, demo/ and caches"
+	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip found; install one (Debian: python3 python3-venv), or say make PYTHON=/path/to/python" >&2; exit 1; fi
+	"$(PYTHON)" -m venv "$(VENV)"
+
+# One stamp for what running needs, one for what development needs (which holds the former).
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing gopt-geo into $(VENV); torch is large, this takes some minutes ..."
+	$(PIP_INSTALL) --editable '.[report]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing gopt-geo and what its tests need into $(VENV); torch is large, this takes some minutes ..."
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+demo: $(VENV)/.installed
+	@mkdir -p demo
+	$(BIN)/gopt-geo predict sample_tiles/scene.tif sample_tiles/sar.tif -o demo/landcover.tif -o demo/landcover.gpkg \
+	  --preview demo/preview.png --reference sample_tiles/labels.tif --overwrite
+	@echo
+	@echo "The map:      $(CURDIR)/demo/landcover.tif"
+	@echo "Its polygons: $(CURDIR)/demo/landcover.gpkg"
+	@echo "The picture:  $(CURDIR)/demo/preview.png"
+
+test: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+brief: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python -m pytest -m brief -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	@status=0; for check in "ruff check" "ruff format --check" "mypy"; do echo "$(BIN)/$$check"; $(BIN)/$$check || status=1; done; exit $$status
+
+clean:
+	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
