@@ -105,7 +105,7 @@ class Window:
 def lattice(window: Window, size: int) -> Iterator[Window]:
     """Yield the `size` x `size` blocks that touch `window`, row by row.
 
-    Blocks are anchored at pixel (0, 0) of the grid and whole: they may reach beyond the window and beyond the grid.
+    They are anchored at pixel (0, 0) of the grid and whole: they may reach beyond the window and the grid.
     """
     if window.height == 0 or window.width == 0:
         return
