@@ -1,0 +1,1 @@
+"""Writing results: staged files, land-cover COGs, polygons and previews."""
