@@ -12,6 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from odc.geo.types import Shape2d
 from pyproj import Geod, Transformer
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.errors import CRSError as RasterioCRSError
@@ -84,7 +85,7 @@ class Window:
         width = min(self.col_stop, other.col_stop) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
-    def clip(self, shape: tuple[int, int]) -> Window | None:
+    def clip(self, shape: tuple[int, int] | Shape2d) -> Window | None:
         """Return the part inside a grid of `shape` (height, width), or None if nothing is inside."""
         return self.intersect(Window(0, 0, *shape))
 

@@ -1,0 +1,21 @@
+"""Sources brought onto one grid: validity, units and one warp each."""
+
+from gopt_geo.scene.radiometry import OpticalUnits, Radiometry, SarUnits, Units, plan_radiometry
+from gopt_geo.scene.scene import Scene, SceneBlock, SourceSpec, open_scene
+from gopt_geo.scene.source import RasterSource
+from gopt_geo.scene.warp import BLOCK, AlignedSource
+
+__all__ = [
+    "BLOCK",
+    "AlignedSource",
+    "OpticalUnits",
+    "Radiometry",
+    "RasterSource",
+    "SarUnits",
+    "Scene",
+    "SceneBlock",
+    "SourceSpec",
+    "Units",
+    "open_scene",
+    "plan_radiometry",
+]

@@ -1,0 +1,268 @@
+"""Rasters on their own grid: the chosen bands as float32 with one joint validity mask."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader  # rasterio.open takes no list of drivers
+
+from gopt_geo.errors import BandError, GridError, SourceError
+from gopt_geo.grid import GeoBox, Window, grid_of
+
+__all__ = ["DRIVERS", "BandTags", "RasterSource"]
+
+DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "ENVI")
+"""GDAL drivers that sources are opened with; a COG is read by GTiff."""
+
+# warnings.catch_warnings swaps process-wide state; one opening at a time keeps the order of restoring right.
+_OPENING = threading.Lock()
+
+
+class BandTags(NamedTuple):
+    """What a file states about a band: physical = stored * scale + offset, in `unit` ("" if unstated)."""
+
+    scale: float
+    offset: float
+    unit: str
+
+
+def _gdal() -> AbstractContextManager[object]:
+    """Return GDAL's settings for reading: no code from files, and damaged JPEG data is an error."""
+    env: AbstractContextManager[object] = rasterio.Env(
+        GDAL_VRT_ENABLE_PYTHON="NO", GDAL_ERROR_ON_LIBJPEG_WARNING="YES"
+    )
+    return env
+
+
+class RasterSource:
+    """Bands of one raster file, read on the file's own grid.
+
+    Parameters
+    ----------
+    path
+        File of one of `DRIVERS`.
+    bands
+        Bands by 1-based index or by name (the band's description, upper and lower case alike); None takes all
+        data bands. An alpha band is never a data band.
+    name
+        What messages call the source, an option for instance; None says the path.
+    honour_nodata
+        Whether declared nodata, alpha and masks make pixels invalid. Without, only NaN and infinities do.
+
+    Attributes
+    ----------
+    grid : GeoBox
+        The file's grid; `grid.crs` is None where the file states none.
+    count : int
+        Number of chosen bands, C.
+    indexes : tuple of int
+        The chosen bands' 1-based indexes in the file.
+    dtype : numpy.dtype
+        Type of the stored values.
+    band_names : tuple of str
+        The chosen bands' descriptions, "" where there is none.
+    tags : tuple of BandTags
+        Scale, offset and unit of each chosen band.
+    has_gcps, has_palette : bool
+        Whether ground control points alone place the file; whether a chosen band indexes a colour table.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, can't be opened, or is complex-valued.
+    BandError
+        If a band doesn't exist.
+    GridError
+        If the geotransform or CRS can't be used.
+
+    Notes
+    -----
+    Each thread reads through its own dataset handle. A source can be pickled; the copy opens the file anew.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        bands: Sequence[int | str] | None = None,
+        name: str | None = None,
+        *,
+        honour_nodata: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        self.name = name or str(path)
+        self.honour_nodata = honour_nodata
+        self._bands = None if bands is None else tuple(bands)
+        self._handles: dict[int, rasterio.DatasetReader] = {}
+        self._lock = threading.Lock()
+        self._describe(self._handle())
+
+    def _describe(self, dataset: rasterio.DatasetReader) -> None:
+        interpretation = dataset.colorinterp
+        data = [i for i in dataset.indexes if interpretation[i - 1] != ColorInterp.alpha]
+        self._alpha = next((i for i in dataset.indexes if i not in data), None)
+        self.file_names = {i: dataset.descriptions[i - 1] or "" for i in data}
+        self.indexes = tuple(data) if self._bands is None else self._choose(self._bands)
+        if not self.indexes:
+            raise BandError(self.name, "there are no data bands", "choose a file with image bands")
+        self.count = len(self.indexes)
+        dtypes = {dataset.dtypes[i - 1] for i in self.indexes}
+        if any(dtype.startswith("complex") for dtype in dtypes):
+            raise SourceError(self.name, "the values are complex", "convert them to amplitude or power first")
+        self.dtype = np.result_type(*dtypes)
+        self.band_names = tuple(self.file_names[i] for i in self.indexes)
+        self.tags = tuple(
+            BandTags(dataset.scales[i - 1], dataset.offsets[i - 1], (dataset.units[i - 1] or "").strip())
+            for i in self.indexes
+        )
+        self._nodata = tuple(dataset.nodatavals[i - 1] for i in self.indexes)
+        self.has_palette = any(interpretation[i - 1] == ColorInterp.palette for i in self.indexes)
+        self.has_gcps = bool(dataset.gcps[0]) and dataset.transform.is_identity
+        self.grid: GeoBox = grid_of(dataset)
+        if self.grid.crs is not None and dataset.transform.is_identity:
+            raise GridError(self.name, "it has a CRS but no geotransform", "set one with gdal_edit -a_ullr")
+
+    def _choose(self, bands: Sequence[int | str]) -> tuple[int, ...]:
+        """Return the 1-based indexes of `bands` in the file."""
+        by_name: dict[str, list[int]] = {}
+        for index, name in self.file_names.items():
+            by_name.setdefault(name.casefold(), []).append(index)
+        chosen = []
+        for band in bands:
+            # a name that is a number is meant as a name only where the file has it
+            found = by_name.get(str(band).casefold(), []) if isinstance(band, str) and band else []
+            if len(found) > 1:
+                raise BandError(self.name, f"several bands are called {band!r}", f"choose by index: {found}")
+            if not found:
+                index = int(band) if str(band).isdecimal() else 0
+                found = [index] if index in self.file_names else []
+            if not found:
+                raise BandError(
+                    self.name, f"there is no band {band!r}", f"choose from {self.describe_bands()}"
+                )
+            chosen += found
+        return tuple(chosen)
+
+    def describe_bands(self) -> str:
+        """Return the file's data bands for a message: "1 (B02), 2 (B03)"."""
+        listed = [f"{i} ({name})" if name else str(i) for i, name in self.file_names.items()]
+        return "bands " + ", ".join(listed) + ("" if any(self.file_names.values()) else " (without names)")
+
+    def _handle(self) -> rasterio.DatasetReader:
+        """Return this thread's own handle; a finished thread's handle passes on with its identifier."""
+        key = threading.get_ident()
+        with self._lock:
+            handle = self._handles.get(key)
+        if handle is None:
+            handle = self._open()
+            with self._lock:
+                self._handles[key] = handle
+        return handle
+
+    def _open(self) -> rasterio.DatasetReader:
+        local = not str(self.path).startswith(("/vsi", "http:", "https:", "s3:", "gs:", "az:"))
+        if local and not self.path.exists():
+            raise SourceError(self.name, "there is no such file", "check the path")
+        try:
+            with _OPENING, warnings.catch_warnings(), _gdal():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `grid` says it, where it matters
+                return DatasetReader(str(self.path), driver=list(DRIVERS), sharing=False)
+        except (RasterioError, UnicodeDecodeError) as error:
+            remedy = f"give a whole file in one of the formats {', '.join(DRIVERS)}"
+            raise SourceError(self.name, f"it can't be opened ({error})", remedy) from error
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read a window, which may hang over the file's edges.
+
+        Parameters
+        ----------
+        window
+            In pixels of the file.
+
+        Returns
+        -------
+        values : float32 [C, h, w]
+            Stored values, without scale and offset; 0 where invalid.
+        valid : bool [h, w]
+            True where all chosen bands carry data: inside the file, finite, not the nodata value, not
+            transparent, not masked. Bands are joined, for a pixel that lacks one is no use to a model.
+
+        Raises
+        ------
+        SourceError
+            If the bytes are damaged or missing.
+        """
+        values = np.zeros((self.count, *window.shape), np.float32)
+        valid = np.zeros(window.shape, np.bool_)
+        inside = window.clip(self.grid.shape)
+        if inside is None:
+            return values, valid
+        place = inside.slices_in(window)
+        area = rasterio.windows.Window(inside.col, inside.row, inside.width, inside.height)
+        handle = self._handle()
+        try:
+            with _gdal():
+                stored = handle.read(self.indexes, window=area)
+                usable = self._declared_valid(handle, stored, area)
+        except RasterioError as error:
+            cause = (
+                error.__cause__ or error
+            )  # rasterio's own text says only "Read failed. See previous exception"
+            where = f"rows {inside.row} to {inside.row_stop}, columns {inside.col} to {inside.col_stop}"
+            raise SourceError(
+                self.name, f"{where} can't be read ({cause})", "replace the damaged file"
+            ) from error
+        with np.errstate(over="ignore"):  # beyond float32 means infinite, which is invalid
+            inner = stored.astype(np.float32)
+        usable &= np.isfinite(inner).all(axis=0)
+        inner[:, ~usable] = 0
+        values[:, place[0], place[1]] = inner
+        valid[place] = usable
+        return values, valid
+
+    def _declared_valid(
+        self, handle: rasterio.DatasetReader, stored: NDArray[Any], area: rasterio.windows.Window
+    ) -> NDArray[np.bool_]:
+        """Join what the file declares: GDAL's mask of each band, alpha, and nodata that a mask file hides."""
+        usable = np.ones(stored.shape[1:], np.bool_)
+        if not self.honour_nodata:
+            return usable
+        usable &= (handle.read_masks(self.indexes, window=area) != 0).all(axis=0)
+        if self._alpha is not None:
+            usable &= handle.read(self._alpha, window=area) != 0
+        for band, nodata in zip(stored, self._nodata, strict=True):
+            if nodata is not None and not np.isnan(nodata):
+                with np.errstate(over="ignore"):
+                    usable &= band != (band.dtype.type(nodata) if band.dtype.kind == "f" else nodata)
+        return usable
+
+    def close(self) -> None:
+        """Close every thread's handle; no read may be under way."""
+        with self._lock:
+            handles, self._handles = list(self._handles.values()), {}
+        for handle in handles:
+            handle.close()
+
+    def __enter__(self) -> RasterSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_handles", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._handles, self._lock = {}, threading.Lock()

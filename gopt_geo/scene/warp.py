@@ -1,0 +1,322 @@
+"""One source on the scene grid: whole blocks of the grid's lattice, each produced once and always alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
+
+from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
+from gopt_geo.scene.blockcache import BlockCache
+from gopt_geo.scene.geometry import PixelMap
+from gopt_geo.scene.radiometry import Radiometry
+from gopt_geo.scene.source import RasterSource
+
+__all__ = ["BLOCK", "AlignedSource"]
+
+BLOCK = 512
+"""Edge of a block of the scene grid's lattice, in pixels."""
+
+_TOLERANCE = 0.005  # pixels of the source; half of what is promised, as it's measured at 25 points a piece
+_TORN = 0.5  # of the kernel's width; a single pixel less affine than this lies on a tear (antimeridian, pole)
+_UNDEFINED = 64  # pixels; no search for defined points inside a piece this small that shows none
+_SOURCE_PIXELS = 1_500_000  # read at a time; a block that needs more is produced in quarters
+_CACHE_BYTES = 512 << 20
+_FOUR_SAMPLES = 0.95  # GDAL's own limit, below which the bilinear kernel widens
+
+# GDAL gets affine pieces in one and the same CRS: rasterio fixes GDAL's transformer error at 0.125 pixel.
+_PLANE = CRS.from_epsg(3857)
+_SHIFT = 10_000.0  # keeps both transforms away from the identity, which rasterio replaces
+
+Block = tuple[NDArray[np.float32], NDArray[np.bool_]]
+Kernel = Literal["bilinear", "nearest", "mode"]
+
+
+class _Loaded(NamedTuple):
+    """Source pixels in memory: their window in the source, values, and mask (None where all are valid)."""
+
+    window: Window
+    values: NDArray[np.float32]
+    mask: NDArray[np.float32] | None
+
+
+class AlignedSource:
+    """A source's bands on the scene grid.
+
+    Pixels are produced in whole blocks of `BLOCK` x `BLOCK`, anchored at the scene grid's pixel (0, 0), and
+    every window is cut from those: what a pixel holds doesn't depend on the window, the order or the thread.
+    Grids that agree or are offset by whole pixels are read, not warped.
+
+    Parameters
+    ----------
+    source
+        The raster; closed together with this object.
+    grid
+        The scene grid.
+    resampling
+        "bilinear" for images (a triangular kernel that widens when downsampling), "nearest" or "mode" for
+        labels.
+    radiometry
+        Steps before and after the warp; None leaves the stored values.
+    by_pixel
+        Ignore georeferencing and lay pixel upon pixel (`--pixel-grid`).
+    cache_bytes
+        Bound of the cache of blocks; None keeps two rows of blocks (at most 512 MiB), which suits reading
+        row by row.
+
+    Raises
+    ------
+    GridError
+        If there is no way from the source's CRS to the grid's.
+
+    Notes
+    -----
+    Validity: with "bilinear" a pixel is valid where at least half of the kernel's weight falls on valid
+    pixels, and its value is their weighted mean; invalid pixels weigh nothing. With "nearest" it is the
+    nearest pixel's validity, with "mode" at least half of the pixel's area must be valid.
+
+    Geometry: each block is warped in affine pieces that stay within 0.005 pixel of the exact transformation.
+    """
+
+    def __init__(
+        self,
+        source: RasterSource,
+        grid: GeoBox,
+        resampling: Kernel = "bilinear",
+        *,
+        radiometry: Radiometry | None = None,
+        by_pixel: bool = False,
+        cache_bytes: int | None = None,
+    ) -> None:
+        self.source, self.grid, self.resampling = source, grid, Resampling[resampling]
+        self.count: int = source.count
+        self._radiometry = radiometry
+        self.offset = (0, 0) if by_pixel else whole_pixel_offset(grid, source.grid)
+        self._map = PixelMap(grid, grid if by_pixel else source.grid, source.name)
+        ratio = self._map.scale() if self.offset is None else (1.0, 1.0)
+        self.scale = _kernel_scale(ratio[0]), _kernel_scale(ratio[1])
+        self._margin = math.ceil(1 / self.scale[0]) + 2, math.ceil(1 / self.scale[1]) + 2
+        block_bytes = BLOCK * BLOCK * (4 * self.count + 1)
+        across = -(-grid.shape[1] // BLOCK)
+        self.cache: BlockCache[Block] = BlockCache(
+            min((2 * across + 4) * block_bytes, _CACHE_BYTES) if cache_bytes is None else cache_bytes,
+            lambda block: block[0].nbytes + block[1].nbytes,
+        )
+        self._arguments: dict[str, Any] = {
+            "resampling": resampling,
+            "radiometry": radiometry,
+            "by_pixel": by_pixel,
+            "cache_bytes": cache_bytes,
+        }
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know about the transformation's accuracy."""
+        return self._map.notice
+
+    def read(self, window: Window) -> Block:
+        """Read a window of the scene grid, which may hang over its edges.
+
+        Returns
+        -------
+        values : float32 [C, h, w]
+            0 where invalid.
+        valid : bool [h, w]
+            False beyond the grid's edges.
+
+        Raises
+        ------
+        SourceError
+            If the file's bytes are damaged.
+        """
+        values = np.zeros((self.count, *window.shape), np.float32)
+        valid = np.zeros(window.shape, np.bool_)
+        inside = window.clip(self.grid.shape)
+        if inside is None:
+            return values, valid
+        for key in lattice(inside, BLOCK):
+            block = key.clip(self.grid.shape)
+            part = None if block is None else block.intersect(inside)
+            if block is None or part is None:
+                continue
+            block_values, block_valid = self.cache.get((key.row, key.col), _producer(self._produce, block))
+            rows, cols = part.slices_in(block)
+            to_rows, to_cols = part.slices_in(window)
+            values[:, to_rows, to_cols] = block_values[:, rows, cols]
+            valid[to_rows, to_cols] = block_valid[rows, cols]
+        return values, valid
+
+    def _produce(self, block: Window) -> Block:
+        if self.offset is not None:
+            row, col = self.offset
+            values, valid = self._load_raw(
+                Window(block.row + row, block.col + col, block.height, block.width)
+            )
+        else:
+            values = np.zeros((self.count, *block.shape), np.float32)
+            valid = np.zeros(block.shape, np.bool_)
+            self._fill(block, block, values, valid, None)
+        return (values, valid) if self._radiometry is None else self._radiometry.after_warp(values, valid)
+
+    def _load_raw(self, window: Window) -> Block:
+        values, valid = self.source.read(window)
+        return (values, valid) if self._radiometry is None else self._radiometry.before_warp(values, valid)
+
+    def _fill(
+        self,
+        piece: Window,
+        block: Window,
+        values: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        loaded: _Loaded | None,
+    ) -> None:
+        """Produce one piece of a block, in quarters where the source is too large or the map too curved."""
+        matrix, error = self._map.fit(piece)
+        edge = max(piece.shape)
+        torn = not error <= _TORN / min(self.scale)  # true for NaN, which says undefined in part
+        if (edge == 1 and torn) or (edge <= _UNDEFINED and math.isinf(error)):
+            return
+        window = self._source_window(piece, matrix, error)
+        if window is None:
+            return
+        if loaded is None or window.intersect(loaded.window) != window:
+            small = window.height * window.width <= _SOURCE_PIXELS
+            loaded = self._load(window) if edge == 1 or (small and math.isfinite(error)) else None
+            if loaded is None and small and math.isfinite(error):
+                return
+        if loaded is not None and (error <= _TOLERANCE or edge == 1):
+            place = piece.slices_in(block)
+            values[:, place[0], place[1]], valid[place] = self._warp(piece, matrix, window, loaded)
+            return
+        for part in _quarters(piece) if edge > 1 else ():
+            self._fill(part, block, values, valid, loaded)
+
+    def _source_window(self, piece: Window, matrix: NDArray[np.float64], error: float) -> Window | None:
+        """Return the source pixels that the piece's kernels touch, None where there are none."""
+        height, width = self.source.grid.shape
+        bounds = Window(
+            -self._margin[1], -self._margin[0], height + 2 * self._margin[1], width + 2 * self._margin[0]
+        )
+        if not math.isfinite(error):
+            return bounds
+        corners = (
+            np.array([(0, 0, 1), (piece.width, 0, 1), (0, piece.height, 1), (*piece.shape[::-1], 1)])
+            @ matrix.T
+        )
+        reach = np.array(self._margin) + error
+        low, high = np.floor(corners.min(axis=0) - reach), np.ceil(corners.max(axis=0) + reach)
+        if not ((high > 0) & (low < (width, height))).all():
+            return None
+        low, high = (
+            np.maximum(low, (bounds.col, bounds.row)),
+            np.minimum(high, (bounds.col_stop, bounds.row_stop)),
+        )
+        (col, row), (col_stop, row_stop) = low.astype(int).tolist(), high.astype(int).tolist()
+        return Window(row, col, row_stop - row, col_stop - col)
+
+    def _load(self, window: Window) -> _Loaded | None:
+        """Read source pixels; None where none is valid."""
+        values, valid = self._load_raw(window)
+        if not valid.any():
+            return None
+        return _Loaded(window, values, None if valid.all() else valid.astype(np.float32))
+
+    def _warp(self, piece: Window, matrix: NDArray[np.float64], window: Window, loaded: _Loaded) -> Block:
+        """Warp one affine piece out of the loaded pixels.
+
+        Invalid pixels are 0 in the values and in the mask, which is warped along: the quotient of the two is
+        the mean over valid pixels, and the warped mask is the valid share of the kernel's weight.
+        """
+        part = window.intersect(loaded.window)
+        determinant = np.linalg.det(matrix[:, :2])
+        if part is None or abs(determinant) < 1e-12:
+            return np.zeros((self.count, *piece.shape), np.float32), np.zeros(piece.shape, np.bool_)
+        rows, cols = part.slices_in(loaded.window)
+        stack = [loaded.values[:, rows, cols]]
+        mask = None if loaded.mask is None else loaded.mask[rows, cols]
+        (a, b, c), (d, e, f) = matrix.tolist()
+        a, b, c, d, e, f = (~Affine(a, b, c - part.col, d, e, f - part.row))[:6]
+        transform = Affine(a, b, c + _SHIFT, d, e, f + _SHIFT)
+        if self.resampling == Resampling.mode:
+            return self._mode(stack[0], mask, transform, piece)
+        if mask is not None:
+            stack.append(mask[None])
+        result = self._reproject(np.concatenate(stack), transform, piece.shape, self.resampling)
+        if mask is None:
+            return result, np.ones(piece.shape, np.bool_)
+        weight = result[-1]
+        valid = weight >= 0.5 - 1e-6  # halves are frequent; rounding mustn't decide them
+        return np.where(valid, result[:-1] / np.where(valid, weight, np.float32(1)), np.float32(0)), valid
+
+    def _mode(
+        self, values: NDArray[np.float32], mask: NDArray[np.float32] | None, transform: Affine, piece: Window
+    ) -> Block:
+        if mask is None:
+            mask = np.ones(values.shape[1:], np.float32)
+        labels = np.where(mask > 0, values, np.float32(np.nan))
+        result = self._reproject(labels, transform, piece.shape, Resampling.mode, src_nodata=math.nan)
+        share = self._reproject(mask[None], transform, piece.shape, Resampling.average)[0]
+        valid = (share >= 0.5 - 1e-6) & np.isfinite(result).all(axis=0)
+        return np.where(valid, result, np.float32(0)), valid
+
+    def _reproject(
+        self,
+        values: NDArray[np.float32],
+        transform: Affine,
+        shape: tuple[int, int],
+        kernel: Resampling,
+        **options: float,
+    ) -> NDArray[np.float32]:
+        result = np.zeros((len(values), *shape), np.float32)
+        reproject(
+            np.ascontiguousarray(values),
+            result,
+            src_transform=transform,
+            src_crs=_PLANE,
+            dst_transform=Affine(1, 0, _SHIFT, 0, 1, _SHIFT),
+            dst_crs=_PLANE,
+            resampling=kernel,
+            num_threads=1,
+            warp_mem_limit=1024,  # MB; one chunk a piece
+            XSCALE=self.scale[0],
+            YSCALE=self.scale[1],
+            SOURCE_EXTRA=max(self._margin),
+            **options,
+        )
+        return result
+
+    def close(self) -> None:
+        """Drop the cache and close the source."""
+        self.cache.clear()
+        self.source.close()
+
+    def __reduce__(self) -> tuple[Callable[..., AlignedSource], tuple[Any, ...]]:
+        return _rebuild, (self.source, self.grid, self._arguments)
+
+
+def _rebuild(source: RasterSource, grid: GeoBox, arguments: dict[str, Any]) -> AlignedSource:
+    return AlignedSource(source, grid, **arguments)
+
+
+def _producer(produce: Callable[[Window], Block], block: Window) -> Callable[[], Block]:
+    return lambda: produce(block)
+
+
+def _kernel_scale(ratio: float) -> float:
+    """Return GDAL's scale, destination by source pixels, where it widens the kernel; else 1."""
+    return 1 / ratio if 1 / ratio < _FOUR_SAMPLES else 1.0
+
+
+def _quarters(piece: Window) -> list[Window]:
+    """Split a window into up to four of half its edge."""
+    height, width = max(piece.height // 2, 1), max(piece.width // 2, 1)
+    rows = [(piece.row, height)] + ([(piece.row + height, piece.height - height)] if piece.height > 1 else [])
+    cols = [(piece.col, width)] + ([(piece.col + width, piece.width - width)] if piece.width > 1 else [])
+    return [Window(row, col, h, w) for row, h in rows for col, w in cols]
