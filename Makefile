@@ -14,8 +14,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 BIN = $(VENV)/bin
-# pip would byte-compile every installed file; Python compiles those that are used, when they are used.
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 

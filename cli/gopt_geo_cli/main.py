@@ -25,12 +25,9 @@ app = typer.Typer(
 def _version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from gopt_geo import __version__
 
-    try:
-        typer.echo(f"gopt-geo {version('gopt-geo')}")
-    except PackageNotFoundError:
-        typer.echo("gopt-geo, run from its sources without being installed")
+    typer.echo(f"gopt-geo {__version__}")
     raise typer.Exit
 
 

@@ -54,14 +54,19 @@ def predict(
     sar: Annotated[Path, typer.Argument(metavar="SAR", help="SAR raster; CRS, pixel size and extent may differ.")],
     output: Annotated[
         list[Path],
-        typer.Option("--output", "-o", help="Result; its ending decides the product: .tif, .gpkg, .geojson, .fgb, .parquet. May be repeated."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Result; its ending decides the product: .tif, .gpkg, .geojson, .fgb, .parquet. May be repeated.",
+        ),
     ],
     pack: Annotated[
         Path | None,
         typer.Option(help="Prompt pack; else the environment variable GOPT_GEO_PACK, else the embedded demo pack."),
     ] = None,
     optical_bands: Annotated[
-        str | None, typer.Option(help="Optical bands in the pack's order, by number or name: 4,3,2 or B04,B03,B02.")
+        str | None,
+        typer.Option(help="Optical bands in the pack's order, by number or name: 4,3,2 or B04,B03,B02."),
     ] = None,
     sar_bands: Annotated[str | None, typer.Option(help="SAR bands in the pack's order: 1,2 or VV,VH.")] = None,
     optical_units: Annotated[
@@ -70,35 +75,40 @@ def predict(
     ] = None,
     sar_units: Annotated[SarUnits | None, typer.Option(help="SAR values; integers need this stated.")] = None,
     cloud_mask: Annotated[
-        Path | None, typer.Option(help="Raster, any grid: where it isn't 0 the optical pixels are taken as missing.")
+        Path | None,
+        typer.Option(help="Raster, any grid: where it isn't 0 the optical pixels are taken as missing."),
     ] = None,
-    grid: Annotated[str, typer.Option(help="Grid of the result: optical, sar, or a raster whose grid to take.")] = "optical",
+    grid: Annotated[
+        str, typer.Option(help="Grid of the result: optical, sar, or a raster whose grid to take.")
+    ] = "optical",
     extent: Annotated[Extent, typer.Option(help="Extent of the result.")] = Extent.optical,
     resolution: Annotated[
         float | None, typer.Option(help="Pixel size of the result, in units of the grid's CRS.")
     ] = None,
     allow_resolution: Annotated[
-        bool, typer.Option("--allow-resolution", help="Accept a pixel size more than 1.5x away from the pack's.")
+        bool,
+        typer.Option("--allow-resolution", help="Accept a pixel size more than 1.5x away from the pack's."),
     ] = False,
     pixel_grid: Annotated[
         bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
     ] = False,
-    confidence: Annotated[
-        Path | None, typer.Option(help="Also write the confidence in percent to this .tif.")
-    ] = None,
+    confidence: Annotated[Path | None, typer.Option(help="Also write the confidence in percent to this .tif.")] = None,
     preview: Annotated[
         Path | None, typer.Option(help="Also draw optical, SAR and map side by side to this .png.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="Label raster to show in the preview.")] = None,
     tile_size: Annotated[int | None, typer.Option(help="Tile side in pixels; else the pack's.")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Overlap of neighbouring tiles in pixels; else the pack's.")] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Overlap of neighbouring tiles in pixels; else the pack's.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Tiles a forward pass.")] = 4,
     blend: Annotated[Blend, typer.Option(help="Blending window where tiles overlap.")] = Blend.hann,
     readers: Annotated[int, typer.Option(help="Reading threads.")] = 2,
     max_memory: Annotated[
-        str | None, typer.Option(help="Ceiling on memory, such as 2GB: wide scenes then run in column strips.")
+        str | None,
+        typer.Option(help="Ceiling on memory, such as 2GB: wide scenes then run in column strips."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
 ) -> None:
     """Map land cover from OPTICAL and SAR.
@@ -139,5 +149,10 @@ def predict(
             overwrite=overwrite,
             progress=show,
         )
-    say_notices(report.notices)
-    say_written([*output, *(path for path in (confidence, preview) if path)])
+    rows, columns = report.shape
+    summary = (
+        f"{rows} x {columns} pixels in {report.seconds:.1f} s, {report.run.forwarded} of {report.run.tiles} tiles held data"
+        f", both rasters cover {100 * report.shared:.1f} % of the map"
+    )
+    say_notices([*report.notices, summary])
+    say_written(report.outputs)

@@ -16,10 +16,13 @@ def vectorize(
     landcover: Annotated[Path, typer.Argument(metavar="LANDCOVER", help="Land-cover raster written by predict.")],
     output: Annotated[
         list[Path],
-        typer.Option("--output", "-o", help="Polygons: .gpkg, .geojson (EPSG:4326), .fgb or .parquet. May be repeated."),
+        typer.Option(
+            "--output", "-o", help="Polygons: .gpkg, .geojson (EPSG:4326), .fgb or .parquet. May be repeated."
+        ),
     ],
     confidence: Annotated[
-        Path | None, typer.Option(help="Confidence raster of the same run, for each polygon's mean confidence.")
+        Path | None,
+        typer.Option(help="Confidence raster of the same run, for each polygon's mean confidence."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
 ) -> None:

@@ -1,0 +1,212 @@
+"""What each command hands to the API, and what it says afterwards; the API itself is a recorder here."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import gopt_geo
+from gopt_geo_cli.main import app
+
+
+class Recorder(types.ModuleType):
+    """Stands where ``gopt_geo.api`` stands; keeps each call."""
+
+    def __init__(self) -> None:
+        super().__init__("gopt_geo.api")
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.results: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("predict", "evaluate", "vectorize", "info", "simulate"):
+            raise AttributeError(name)
+
+        def verb(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append((name, args, kwargs))
+            result = self.results.get(name)
+            return result(*args, **kwargs) if callable(result) else result
+
+        return verb
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "gopt_geo.api", recorder)
+    monkeypatch.setattr(gopt_geo, "api", recorder, raising=False)
+    recorder.results["predict"] = types.SimpleNamespace(
+        notices=("warning: a demo", "the SAR unit\nis dB"),
+        outputs=(Path("m.tif"), Path("m.gpkg")),
+        shape=(4, 5),
+        shared=0.5,
+        seconds=1.25,
+        run=types.SimpleNamespace(tiles=9, forwarded=7),
+    )
+    return recorder
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.brief
+def test_predict_defaults(api: Recorder) -> None:
+    run = _run("predict", "o.tif", "s.tif", "-o", "m.tif")
+    assert run.exit_code == 0, run.output
+    ((name, args, kwargs),) = api.calls
+    assert name == "predict"
+    assert args == (Path("o.tif"), Path("s.tif"), [Path("m.tif")])
+    assert callable(kwargs.pop("progress"))
+    assert kwargs == {
+        "pack": None,
+        "optical_bands": None,
+        "sar_bands": None,
+        "optical_units": None,
+        "sar_units": None,
+        "cloud_mask": None,
+        "grid": "optical",
+        "extent": "optical",
+        "resolution": None,
+        "allow_resolution": False,
+        "pixel_grid": False,
+        "confidence": None,
+        "preview": None,
+        "reference": None,
+        "tile_size": None,
+        "overlap": None,
+        "batch_size": 4,
+        "blend": "hann",
+        "readers": 2,
+        "max_memory": None,
+        "device": "auto",
+        "overwrite": False,
+    }
+
+
+def test_predict_options(api: Recorder) -> None:
+    options = {
+        "--pack": "p.safetensors",
+        "--optical-bands": "4,3,2",
+        "--sar-bands": "VV",
+        "--optical-units": "dn10000",
+        "--sar-units": "power",
+        "--cloud-mask": "c.tif",
+        "--grid": "other.tif",
+        "--extent": "union",
+        "--resolution": "12.5",
+        "--confidence": "k.tif",
+        "--preview": "v.png",
+        "--reference": "l.tif",
+        "--tile-size": "128",
+        "--overlap": "0",
+        "--batch-size": "2",
+        "--blend": "none",
+        "--readers": "1",
+        "--max-memory": "2GB",
+        "--device": "cuda:1",
+    }
+    flags = ["--allow-resolution", "--pixel-grid", "--overwrite"]
+    flat = [part for pair in options.items() for part in pair]
+    run = _run("predict", "o.tif", "s.tif", "-o", "m.tif", "--output", "m.gpkg", *flat, *flags)
+    assert run.exit_code == 0, run.output
+    ((_, args, kwargs),) = api.calls
+    assert args[2] == [Path("m.tif"), Path("m.gpkg")]
+    del kwargs["progress"]
+    numbers = {"resolution": 12.5, "tile_size": 128, "overlap": 0, "batch_size": 2, "readers": 1}
+    paths = {
+        name: Path(options[f"--{name.replace('_', '-')}"])
+        for name in ("pack", "cloud_mask", "confidence", "preview", "reference")
+    }
+    texts = {flag[2:].replace("-", "_"): value for flag, value in options.items()}
+    expected = texts | numbers | paths | {"allow_resolution": True, "pixel_grid": True, "overwrite": True}
+    assert kwargs == expected
+
+
+def test_predict_says_notices_on_stderr_and_paths_on_stdout(api: Recorder) -> None:
+    run = _run("predict", "o.tif", "s.tif", "-o", "m.tif", "-o", "m.gpkg")
+    assert run.stdout == "m.tif\nm.gpkg\n"
+    warning, note, summary = run.stderr.splitlines()
+    assert warning == "warning: a demo"
+    assert note == "note: the SAR unit is dB"
+    assert summary == "note: 4 x 5 pixels in 1.2 s, 7 of 9 tiles held data, both rasters cover 50.0 % of the map"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--extent", "all"],
+        ["--sar-units", "decibel"],
+        ["--optical-units", "dn"],
+        ["--blend", "cosine"],
+        ["--tile-size", "x"],
+    ],
+    ids=" ".join,
+)
+def test_predict_refuses_unknown_choices(api: Recorder, wrong: list[str]) -> None:
+    assert _run("predict", "o.tif", "s.tif", "-o", "m.tif", *wrong).exit_code == 2
+    assert api.calls == []
+
+
+def test_predict_needs_both_rasters_and_an_output(api: Recorder) -> None:
+    assert _run("predict", "o.tif", "-o", "m.tif").exit_code == 2
+    assert _run("predict", "o.tif", "s.tif").exit_code == 2
+    assert api.calls == []
+
+
+def test_vectorize(api: Recorder) -> None:
+    run = _run("vectorize", "m.tif", "-o", "m.gpkg", "-o", "m.fgb", "--confidence", "k.tif", "--overwrite")
+    assert run.exit_code == 0, run.output
+    outputs = [Path("m.gpkg"), Path("m.fgb")]
+    assert api.calls == [("vectorize", (Path("m.tif"), outputs), {"confidence": Path("k.tif"), "overwrite": True})]
+    assert run.stdout == "m.gpkg\nm.fgb\n"
+
+
+def test_simulate(api: Recorder) -> None:
+    run = _run("simulate", "-o", "d", "--seed", "7", "--size", "300x400", "--sar-bands", "2", "--cloud", "0.3")
+    assert run.exit_code == 0, run.output
+    ((name, args, kwargs),) = api.calls
+    assert (name, args) == ("simulate", (Path("d"),))
+    assert kwargs["size"] == (300, 400)  # rows first
+    assert (kwargs["seed"], kwargs["sar_bands"], kwargs["cloud"]) == (7, 2, 0.3)
+    assert run.stdout.split() == ["d/scene.tif", "d/sar.tif", "d/labels.tif", "d/clouds.tif"]
+
+
+@pytest.mark.parametrize("size", ["300", "0x5", "5x0", "axb", "3x4x5", "-3x4", "3.5x4"])
+def test_simulate_refuses_sizes(api: Recorder, size: str) -> None:
+    assert _run("simulate", "-o", "d", "--size", size).exit_code == 2
+    assert api.calls == []
+
+
+@pytest.mark.parametrize("wrong", [["--cloud", "1.5"], ["--sar-bands", "3"], ["--seed", "-1"]], ids=" ".join)
+def test_simulate_refuses_values_out_of_range(api: Recorder, wrong: list[str]) -> None:
+    assert _run("simulate", "-o", "d", *wrong).exit_code == 2
+    assert api.calls == []
+
+
+def test_info_as_text_and_json(api: Recorder) -> None:
+    found = {
+        "path": "x.tif",
+        "size": [3, 4],
+        "bands": [{"name": "VV", "unit": None}, {"name": "VH", "unit": "dB"}],
+        "tags": {},
+    }
+    api.results["info"] = found
+    assert json.loads(_run("info", "x.tif", "--json").stdout) == found
+    assert _run("info", "x.tif").stdout.splitlines() == [
+        "path: x.tif",
+        "size: 3, 4",
+        "bands:",
+        "  - 1:",
+        "    name: VV",
+        "    unit: -",
+        "  - 2:",
+        "    name: VH",
+        "    unit: dB",
+        "tags: -",
+    ]
