@@ -150,9 +150,10 @@ def predict(
             progress=show,
         )
     rows, columns = report.shape
+    run = report.run
     summary = (
-        f"{rows} x {columns} pixels in {report.seconds:.1f} s, {report.run.forwarded} of {report.run.tiles} tiles held data"
-        f", both rasters cover {100 * report.shared:.1f} % of the map"
+        f"{rows} x {columns} pixels in {report.seconds:.1f} s, {run.forwarded} of {run.tiles} tiles held data,"
+        f" both rasters cover {100 * report.shared:.1f} % of the map"
     )
     say_notices([*report.notices, summary])
     say_written(report.outputs)
