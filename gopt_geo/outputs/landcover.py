@@ -74,9 +74,7 @@ class LandCoverWriter:
     ) -> None:
         self.close()
 
-    def write(
-        self, window: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8] | None = None
-    ) -> None:
+    def write(self, window: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8] | None = None) -> None:
         """Take the rows of a window: top-down, in any heights; column strips one after the other.
 
         Parameters

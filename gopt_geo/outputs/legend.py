@@ -124,9 +124,7 @@ def read_legend(path: str | PathLike[str]) -> list[LegendClass]:
     }
     names = {v: e.text or "" for v, e in enumerate(band.iterfind("CategoryNames/Category"))}
     names = _attribute_names(band) or {v: name for v, name in names.items() if name}
-    return [
-        LegendClass(v, name, colors.get(v, "#000000")) for v, name in sorted(names.items()) if v != _NODATA
-    ]
+    return [LegendClass(v, name, colors.get(v, "#000000")) for v, name in sorted(names.items()) if v != _NODATA]
 
 
 def _attribute_names(band: ET.Element) -> dict[int, str]:

@@ -1,8 +1,8 @@
 """Polygons of a raster's regions, with vertices wherever three of them meet.
 
 The borders between pixels of different regions run on the lattice of pixel corners. A lattice point becomes a
-vertex where a border turns, or where more than two regions meet; borders between vertices are straight and have
-one region on each side, so neighbours share their vertices exactly, which is what makes a valid coverage.
+vertex where a border turns, or where more than two regions meet; borders between vertices are straight and
+have one region on each side, so neighbours share their vertices exactly, which is what makes a valid coverage.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def region_polygons(
     x, y = col[closed], row[closed]
     coordinates = np.stack((a * x + b * y + c, d * x + e * y + f), axis=1)
     polygon_offsets = np.searchsorted(region[rings], np.arange(1, count + 2))
-    polygons = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, coordinates, (ring_offsets, polygon_offsets)
-    )
+    polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, coordinates, (ring_offsets, polygon_offsets))
     return np.asarray(polygons, dtype=object)
 
 
@@ -145,22 +143,21 @@ def _half_edges(padded: NDArray[np.int32], vertices: NDArray[np.bool_]) -> _Half
     north, south = first * stride + col, last * stride + col
     parts.append((north, south, _SOUTH, padded[first, col - 1]))
     parts.append((south, north, _NORTH, padded[first, col]))
-    keep = [part[3] > 0 for part in parts]
+    region = np.concatenate([part[3] for part in parts])
+    keep = region > 0
     return _HalfEdges(
-        np.concatenate([p[0][k] for p, k in zip(parts, keep, strict=True)]),
-        np.concatenate([p[1][k] for p, k in zip(parts, keep, strict=True)]),
-        np.concatenate(
-            [np.full(np.count_nonzero(k), p[2], np.int8) for p, k in zip(parts, keep, strict=True)]
-        ),
-        np.concatenate([p[3][k] for p, k in zip(parts, keep, strict=True)]),
+        np.concatenate([part[0] for part in parts])[keep],
+        np.concatenate([part[1] for part in parts])[keep],
+        np.concatenate([np.full(len(part[0]), part[2], np.int8) for part in parts])[keep],
+        region[keep],
     )
 
 
 def _successors(edges: _HalfEdges, points: int) -> _Int:
     """Return the half-edge that follows each one around its region, on a lattice of so many points.
 
-    Where two pixels of one region touch at a corner only, the way turns left, around the pixel between them: so
-    no ring meets a point twice, and what it encloses becomes a hole that touches at that point.
+    Where two pixels of one region touch at a corner only, the way turns left, around the pixel between them:
+    so no ring meets a point twice, and what it encloses becomes a hole that touches at that point.
     """
     used = np.zeros(points, np.bool_)
     used[edges.start] = True
@@ -217,7 +214,7 @@ def _reversal(starts: _Int) -> _Int:
 
 
 def _closed(starts: _Int, rings: _Int) -> tuple[_Int, _Int]:
-    """Return indices of the rings' points in the order `rings`, each closed by its first, and their offsets."""
+    """Return indices of the rings' points in the order `rings`, each ring closed, and their offsets."""
     length = np.diff(starts)[rings]
     offsets = np.concatenate(([0], np.cumsum(length + 1)))
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], length + 1)

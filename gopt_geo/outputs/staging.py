@@ -1,8 +1,8 @@
 """A command's results appear at their paths whole or not at all.
 
-Each result is written into a hidden folder beside its final path and renamed when all of the command's results
-are complete. Its file name there is the final one, so that sidecars (`.aux.xml`) get theirs; the folder holds a
-lock while the process lives, by which a later run tells the leavings of a killed run from the work of a living one.
+Each result is written into a hidden folder beside its final path and renamed when all of the command's
+results are complete. Its file name there is the final one, so that sidecars (`.aux.xml`) get theirs; the folder
+holds a lock while the process lives, by which a later run tells a dead run's leavings from a living one's work.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ class Staging:
             if not staged.file.is_file():
                 raise RuntimeError(f"nothing was written for {staged.final}")
         with deferred_signals():
-            ordered = sorted(self._staged[::-1], key=lambda s: s.final.suffix.lower() in RASTER_ENDINGS)
+            ordered = list(reversed(self._staged))
+            ordered.sort(key=lambda s: s.final.suffix.lower() in RASTER_ENDINGS)
             try:
                 for staged in ordered:
                     for file in (*staged.sidecars(), staged.file):
@@ -179,7 +180,7 @@ class Staging:
         return path
 
     def _check_absent(self, path: Path) -> None:
-        """Refuse to replace anything, lone sidecars included: they would attach themselves to the new file."""
+        """Refuse to replace anything; a lone sidecar, too, for it would attach itself to the new file."""
         if self.overwrite:
             return
         for name in (path.name, *(path.name + s for s in _SIDECARS)):
