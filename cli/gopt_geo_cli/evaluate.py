@@ -42,4 +42,32 @@ def evaluate(
 
 
 def _print_tables(found: Mapping[str, Any]) -> None:
-    raise NotImplementedError
+    """Print the figures of ``Assessment.to_dict()``: the confusion matrix, then a line a class, then the whole."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)  # a log or a pipe takes lines of any length; folded figures can't be read
+    matrix = Table(title="Confusion matrix, pixels (rows: reference, columns: map)", title_justify="left")
+    matrix.add_column("")
+    columns = [entry["name"] for entry in found["classes"]]
+    columns += ["no class"] * (len(found["confusion_matrix"][0]) - len(columns))
+    for name in columns:
+        matrix.add_column(name, justify="right")
+    for name, row in zip(columns, found["confusion_matrix"], strict=False):
+        matrix.add_row(name, *(str(count) for count in row))
+    console.print(matrix)
+    classes = Table("value", "class", "IoU")
+    for entry in found["classes"]:
+        classes.add_row(str(entry["value"]), entry["name"], _figure(entry["iou"]))
+    console.print(classes)
+    absent = found["absent"]
+    left_out = f" ({absent} absent class{'es' if absent != 1 else ''} left out)" if absent else ""
+    console.print(
+        f"mIoU {_figure(found['miou'])}{left_out}   OA {_figure(found['oa'])}   kappa {_figure(found['kappa'])}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

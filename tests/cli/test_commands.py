@@ -159,6 +159,52 @@ def test_predict_needs_both_rasters_and_an_output(api: Recorder) -> None:
     assert api.calls == []
 
 
+SCORES = {
+    "classes": [
+        {"value": 1, "name": "water", "iou": 0.75},
+        {"value": 2, "name": "forest", "iou": 0.5},
+        {"value": 3, "name": "road", "iou": None},
+    ],
+    "confusion_matrix": [[30, 5, 0, 1], [4, 12345678, 0, 2], [0, 0, 0, 0]],
+    "miou": 0.625,
+    "absent": 1,
+    "oa": 0.99,
+    "kappa": None,
+}
+
+
+def test_evaluate_prints_tables_and_writes_json(api: Recorder, tmp_path: Path) -> None:
+    api.results["evaluate"] = types.SimpleNamespace(to_dict=lambda: SCORES)
+    target = tmp_path / "scores.json"
+    run = _run("evaluate", "m.tif", "--reference", "l.tif", "--json", str(target))
+    assert run.exit_code == 0, run.output
+    assert api.calls == [("evaluate", (Path("m.tif"), Path("l.tif")), {})]
+    assert json.loads(target.read_text()) == SCORES
+    lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in run.stdout.splitlines()]
+    assert "water forest road no class" in lines
+    assert "forest 4 12345678 0 2" in lines
+    assert "3 road -" in lines
+    assert "mIoU 0.6250 (1 absent class left out) OA 0.9900 kappa -" in lines
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_evaluate_json_is_not_overwritten(api: Recorder, tmp_path: Path) -> None:
+    api.results["evaluate"] = types.SimpleNamespace(to_dict=lambda: SCORES)
+    target = tmp_path / "scores.json"
+    target.write_text("mine")
+    arguments = ["evaluate", "m.tif", "--reference", "l.tif", "--json", str(target)]
+    run = _run(*arguments)
+    assert run.exit_code == 2
+    assert run.stderr.startswith(f"error: {target}: ")
+    assert (api.calls, target.read_text()) == ([], "mine")
+    assert _run(*arguments, "--overwrite").exit_code == 0
+    assert json.loads(target.read_text()) == SCORES
+
+
+def test_evaluate_needs_a_reference(api: Recorder) -> None:
+    assert _run("evaluate", "m.tif").exit_code == 2
+
+
 def test_vectorize(api: Recorder) -> None:
     run = _run("vectorize", "m.tif", "-o", "m.gpkg", "-o", "m.fgb", "--confidence", "k.tif", "--overwrite")
     assert run.exit_code == 0, run.output
