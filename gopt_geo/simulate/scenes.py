@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,8 +152,8 @@ def _look_up(power: NDArray[np.float32], spec: SceneSpec, land: Landscape) -> ND
     return sar
 
 
-def write_scene(spec: SceneSpec, folder: Path) -> dict[str, Path]:
-    """Simulate a scene and write ``scene.tif``, ``sar.tif``, ``labels.tif`` and ``clouds.tif`` into a folder.
+def write_scene(spec: SceneSpec, paths: Mapping[str, Path]) -> None:
+    """Simulate a scene and write its four rasters.
 
     Reflectance is stored as uint16 digital numbers with scale 0.0001, backscatter as float32 in dB with its unit
     in the band tags, labels as uint8 in WHU-OPT-SAR's encoding (0 no label) with a colour table.
@@ -161,15 +162,10 @@ def write_scene(spec: SceneSpec, folder: Path) -> dict[str, Path]:
     ----------
     spec
         What to simulate.
-    folder
-        An existing folder. Files in it of these names are overwritten: the caller asks first.
-
-    Returns
-    -------
-    The four paths by stem.
+    paths
+        Where ``scene``, ``sar``, ``labels`` and ``clouds`` go; files there are overwritten: the caller asks first.
     """
     scene = simulate_scene(spec)
-    paths = {stem: folder / f"{stem}.tif" for stem in ("scene", "sar", "labels", "clouds")}
     numbers = np.clip(np.rint(scene.optical * _DN), 1, 65534).astype(np.uint16)
     tags = {
         "GOPT_GEO_SIMULATED": f"seed {spec.seed}, {spec.looks:g} looks, cloud share {spec.cloud:g}",
@@ -188,7 +184,6 @@ def write_scene(spec: SceneSpec, folder: Path) -> dict[str, Path]:
     _write(paths["labels"], values[None], spec.grid, ("label",), tags | {"CLASSES": classes}, nodata=0, colors=legend)
     cloud_tags = tags | {"VALUES": "0 clear, 1 cloud, 2 shadow"}
     _write(paths["clouds"], scene.clouds[None], spec.grid, ("cloud",), cloud_tags, nodata=None)
-    return paths
 
 
 def _write(

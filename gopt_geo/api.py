@@ -1,0 +1,162 @@
+"""The verbs of the command line as functions on paths: predict, evaluate, vectorize, info, simulate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from gopt_geo.assessment.evaluate import Assessment, evaluate_map
+from gopt_geo.description import describe
+from gopt_geo.errors import GoptGeoError, GridError, OutputError
+from gopt_geo.mapping import Progress
+from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
+from gopt_geo.outputs.vectors import vectorize as write_polygons
+from gopt_geo.prediction import PredictReport, predict
+from gopt_geo.simulate import SceneSpec, write_scene
+
+__all__ = ["PredictReport", "Progress", "evaluate", "info", "predict", "simulate", "vectorize"]
+
+
+def evaluate(prediction: Path, reference: Path) -> Assessment:
+    """Compare a land-cover map with a label raster; see `gopt_geo.assessment.evaluate.evaluate_map`."""
+    return evaluate_map(prediction, reference)
+
+
+def info(path: Path) -> dict[str, Any]:
+    """Describe a raster or a pack as plain data; see `gopt_geo.description.describe`."""
+    return describe(path)
+
+
+def vectorize(
+    landcover: Path, outputs: Sequence[Path], *, confidence: Path | None = None, overwrite: bool = False
+) -> tuple[int, ...]:
+    """Turn a land-cover raster into polygon files.
+
+    Parameters
+    ----------
+    landcover
+        Raster with category names or a colour table, as `predict` writes it.
+    outputs
+        Polygon files; the ending decides the format (.gpkg, .geojson, .fgb, .parquet).
+    confidence
+        Confidence raster of the same run.
+    overwrite
+        Replace files that exist.
+
+    Returns
+    -------
+    Number of polygons of each file.
+
+    Raises
+    ------
+    GoptGeoError
+        If a raster can't be read or an output can't be written; nothing stands at the output paths then.
+    """
+    if not outputs:
+        raise OutputError("-o", "no output named", "name at least one, such as -o landcover.gpkg")
+    inputs = [landcover, *([confidence] if confidence is not None else [])]
+    with Staging(overwrite, inputs=inputs) as staging:
+        staged = [staging.path(path, VECTOR_ENDINGS) for path in outputs]
+        counts = tuple(write_polygons(landcover, path, confidence=confidence) for path in staged)
+        staging.publish()
+    return counts
+
+
+def simulate(
+    output_dir: Path,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (512, 512),
+    crs: str = "EPSG:32632",
+    resolution: float = 10.0,
+    sar_bands: int = 1,
+    looks: float = 4.0,
+    cloud: float = 0.0,
+    sar_crs: str | None = None,
+    sar_resolution: float | None = None,
+    overwrite: bool = False,
+) -> dict[str, Path]:
+    """Simulate an optical + SAR scene with labels and a cloud mask, and write its four rasters into a folder.
+
+    Parameters
+    ----------
+    output_dir
+        Folder; made where its parent exists.
+    seed, size, crs, resolution, sar_bands, looks, cloud, sar_crs, sar_resolution
+        See `gopt_geo.simulate.SceneSpec`; ``size`` is height and width. The scene lies in the middle of the CRS's
+        area of use.
+    overwrite
+        Replace rasters that exist.
+
+    Returns
+    -------
+    The paths by stem: scene, sar, labels, clouds.
+
+    Raises
+    ------
+    GoptGeoError
+        If an option is out of its range or the rasters can't be written.
+    """
+    for option, good, rule in (
+        ("--looks", looks > 0, "above 0"),
+        ("--cloud", 0 <= cloud <= 1, "from 0 to 1"),
+        ("--resolution", resolution > 0, "above 0"),
+        ("--sar-resolution", sar_resolution is None or sar_resolution > 0, "above 0"),
+        ("--sar-bands", sar_bands in (1, 2), "1 or 2"),
+        ("--size", min(size) > 0, "above 0"),
+        ("--seed", seed >= 0, "0 or above"),
+    ):
+        if not good:
+            raise GoptGeoError(option, "out of range", f"give a number {rule}")
+    for option, name in (("--crs", crs), ("--sar-crs", sar_crs)):
+        if name is not None:
+            _check_crs(option, name)
+    spec = SceneSpec(
+        seed=seed,
+        height=size[0],
+        width=size[1],
+        crs=crs,
+        resolution=resolution,
+        origin=_origin(crs),
+        sar_bands=sar_bands,
+        looks=looks,
+        cloud=cloud,
+        sar_crs=sar_crs,
+        sar_resolution=sar_resolution,
+    )
+    if output_dir.parent.is_dir() and not output_dir.exists():
+        output_dir.mkdir()
+    names = ("scene", "sar", "labels", "clouds")
+    with Staging(overwrite) as staging:
+        staged = {stem: staging.path(output_dir / f"{stem}.tif") for stem in names}
+        write_scene(spec, staged)
+        staging.publish()
+    return {stem: output_dir / f"{stem}.tif" for stem in names}
+
+
+def _check_crs(option: str, name: str) -> None:
+    """Refuse a CRS that pyproj doesn't know."""
+    try:
+        CRS.from_user_input(name)
+    except CRSError as error:
+        raise GridError(f"{option} {name}", "no such CRS", "give one that PROJ knows, such as EPSG:32632") from error
+
+
+def _origin(crs: str) -> tuple[float, float]:
+    """Upper left corner for a simulated scene: the middle of the CRS's area of use, rounded to 1000 units or 0.1."""
+    from pyproj import Transformer
+
+    parsed = CRS.from_user_input(crs)
+    area = parsed.area_of_use
+    # Without a stated area the CRS's own origin is the safest place.
+    lon, lat = ((area.west + area.east) / 2, (area.south + area.north) / 2) if area is not None else (9.0, 45.0)
+    geodetic = parsed.geodetic_crs
+    if geodetic is None:
+        raise GridError(f"--crs {crs}", "it isn't tied to the earth", "use a geographic or projected CRS")
+    x, y = Transformer.from_crs(geodetic, parsed, always_xy=True).transform(lon, lat)
+    step = 0.1 if parsed.is_geographic else 1000.0
+    return round(x / step) * step, round(y / step) * step

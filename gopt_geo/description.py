@@ -1,0 +1,81 @@
+"""What a file is, as gopt-geo sees it: rasters, prompt packs and pairs of rasters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gopt_geo.errors import SourceError
+from gopt_geo.grid import GeoBox, pixel_size_m
+from gopt_geo.models import GoPT, load_backbone
+from gopt_geo.packs import Pack, load_model, read_pack
+from gopt_geo.scene import RasterSource
+
+__all__ = ["describe", "describe_pack", "describe_raster"]
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Describe a raster or a pack as plain data (JSON types).
+
+    Raises
+    ------
+    GoptGeoError
+        If the file can't be read as either.
+    """
+    if not path.exists():
+        raise SourceError(path, "no such file", "check the path")
+    if path.suffix == ".safetensors":
+        return describe_pack(read_pack(path))
+    return describe_raster(path)
+
+
+def describe_raster(path: Path) -> dict[str, Any]:
+    """Describe a raster: grid, bands, units, nodata, legend and the tags that gopt-geo wrote."""
+    with RasterSource(path, honour_nodata=False) as source:
+        described: dict[str, Any] = {"kind": "raster", "file": str(path), **_grid(source.grid)}
+        described["dtype"] = str(source.dtype)
+        described["bands"] = [
+            {
+                "index": index,
+                "name": name or None,
+                "unit": tags.unit or None,
+                "scale": tags.scale,
+                "offset": tags.offset,
+            }
+            for index, name, tags in zip(source.indexes, source.band_names, source.tags, strict=True)
+        ]
+        described |= source.metadata()
+    return described
+
+
+def _grid(grid: GeoBox) -> dict[str, Any]:
+    """Grid as plain data."""
+    box = grid.boundingbox
+    return {
+        "height": grid.shape[0],
+        "width": grid.shape[1],
+        "crs": str(grid.crs) if grid.crs is not None else None,
+        "affine": [float(v) for v in grid.affine[:6]],
+        "bounds": [box.left, box.bottom, box.right, box.top],
+        "pixel_size_m": round(pixel_size_m(grid), 6) if grid.crs is not None else None,
+    }
+
+
+def describe_pack(pack: Pack) -> dict[str, Any]:
+    """Describe a pack: legend, modalities, backbone, and which share of the parameters was trained."""
+    meta = pack.meta
+    backbone = load_backbone(meta.backbone.id)
+    model: GoPT = load_model(pack, backbone)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in backbone.parameters())
+    document = meta.model_dump(mode="json")
+    return {
+        "kind": "prompt pack",
+        "file": str(pack.path),
+        "sha256": pack.sha256,
+        "bytes": pack.path.stat().st_size if pack.path is not None else None,
+        "trained_parameters": trained,
+        "frozen_parameters": frozen,
+        "trained_share": round(trained / (trained + frozen), 6),
+        **{key: value for key, value in document.items() if key != "tensors_sha256"},
+    }

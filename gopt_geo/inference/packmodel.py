@@ -1,0 +1,78 @@
+"""A pack's model as the tiler calls it: pixel values in the pack's units in, class probabilities out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gopt_geo.errors import GoptGeoError
+from gopt_geo.models.gopt import GoPT
+from gopt_geo.packs import PackMeta
+
+__all__ = ["PackModel"]
+
+
+class PackModel:
+    """Normalises tiles as the pack says and predicts probabilities.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    meta
+        Of the model's pack; its statistics normalise every tile, whatever the tile holds.
+    tile_size
+        Of the tiles that will come; checked against the patch size.
+    device
+        Where the model runs.
+
+    Raises
+    ------
+    GoptGeoError
+        If the patch size doesn't divide the tile size.
+    """
+
+    def __init__(
+        self, model: GoPT, meta: PackMeta, tile_size: int, device: str | torch.device = "cpu"
+    ) -> None:
+        patch = model.backbone.patch_size
+        if tile_size % patch:
+            raise GoptGeoError(
+                f"--tile-size {tile_size}",
+                f"the backbone {meta.backbone.id} cuts images into patches of {patch} pixels",
+                f"use a multiple of {patch}, such as {max(patch, tile_size // patch * patch)}",
+            )
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self._mixing = {
+            name: (
+                torch.tensor(info.channels, device=self.device),
+                torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1),
+                torch.tensor(info.std, device=self.device).view(1, 3, 1, 1),
+            )
+            for name, info in meta.modalities.items()
+        }
+        self.num_classes = len(meta.classes)
+        self.modalities: tuple[str, ...] = tuple(meta.modalities)
+
+    def __call__(self, values: dict[str, Tensor], valid: dict[str, Tensor], /) -> Tensor:
+        """Probabilities float32 [B, K, t, t] from values float32 [B, C, t, t] and validity bool [B, t, t]."""
+        images = {}
+        for name in self.modalities:
+            if name in values:
+                channels, mean, std = self._mixing[name]
+                images[name] = (torch.einsum("dc,bchw->bdhw", channels, values[name]) - mean) / std
+        logits = self.model(images, {name: valid[name] for name in images})
+        return torch.softmax(logits.float(), dim=1)
+
+    def working_memory(self, tile_size: int, batch_size: int) -> int:
+        """Bytes that weights and the activations of one forward pass take, about; an upper estimate."""
+        backbone = self.model.backbone
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        tokens = (tile_size // backbone.patch_size) ** 2 + backbone.num_prefix_tokens
+        # The widest moment of a block: tokens, their normalised copy, the hidden layer of the MLP before and
+        # after
+        # its activation (4 D each), and the four taps that wait for the head.
+        activations = batch_size * tokens * backbone.embed_dim * 4 * (2 + 8 + len(self.model.taps) + 2)
+        images = batch_size * tile_size**2 * 4 * (3 * len(self.modalities) * 2 + 3 * self.num_classes)
+        return int(weights + activations + images)

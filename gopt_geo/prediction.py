@@ -1,0 +1,320 @@
+"""The main job: two rasters in, a georeferenced land-cover map out."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from gopt_geo.errors import DeviceMemoryError, GoptGeoError, PackError, ResolutionError
+from gopt_geo.grid import pixel_size_m
+from gopt_geo.inference import BlendKind, RunReport, TileOptions
+from gopt_geo.inference.packmodel import PackModel
+from gopt_geo.mapping import Progress, Targets, write_map, write_preview, write_vectors
+from gopt_geo.outputs.staging import Staging
+from gopt_geo.packs import ModalityInfo, Pack, PackMeta, demo_pack_path, load_model, read_pack
+from gopt_geo.scene import Scene, SourceSpec, open_scene
+from gopt_geo.scene.extent import Extent
+
+__all__ = ["PredictReport", "choose_pack", "parse_bytes", "predict"]
+
+_RATIO = 1.5  # promise 7: a scene further from the pack's pixel size than this is refused
+_GDAL_CACHE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What a prediction did.
+
+    Attributes
+    ----------
+    outputs
+        Paths of the results.
+    notices
+        What the user should know; a line that starts with "warning: " matters more.
+    shape
+        Height and width of the map in pixels.
+    shared
+        Share of the map where both modalities' footprints lie, 0 to 1.
+    run
+        Tiles, batches, strips.
+    polygons
+        Number of polygons of each vector output, in order.
+    seconds
+        Wall time of the whole job.
+    """
+
+    outputs: tuple[Path, ...]
+    notices: tuple[str, ...]
+    shape: tuple[int, int]
+    shared: float
+    run: RunReport
+    polygons: tuple[int, ...]
+    seconds: float
+
+
+def choose_pack(pack: Path | None) -> tuple[Pack, list[str]]:
+    """Read the pack asked for, else the one in ``GOPT_GEO_PACK``, else the embedded demo pack; and what to say of it.
+
+    Raises
+    ------
+    PackError
+        See `gopt_geo.packs.read_pack`.
+    """
+    path = pack if pack is not None else Path(os.environ["GOPT_GEO_PACK"]) if os.environ.get("GOPT_GEO_PACK") else None
+    read = read_pack(path if path is not None else demo_pack_path())
+    notices = []
+    if read.meta.notice:
+        how = "" if path is not None else "; name another with --pack or GOPT_GEO_PACK"
+        notices.append(f"warning: pack {read.meta.title!r}: {read.meta.notice}{how}")
+    return read, notices
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes such as ``2GB``, ``500 MiB`` or ``1.5g``.
+
+    Raises
+    ------
+    GoptGeoError
+        If it isn't one.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        raise GoptGeoError(f"--max-memory {text}", "not a number of bytes", "write it as 500MB, 2GB or 1.5GiB")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def _bands(text: str | None) -> list[int | str] | None:
+    """Split a list of bands; whole numbers are 1-based indices, all else names."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [int(part) if part.isdigit() else part for part in parts]
+
+
+def _spec(
+    path: Path, info: ModalityInfo, bands: str | None, units: str | None, mask: Path | None = None
+) -> SourceSpec:
+    return SourceSpec(
+        path=path,
+        bands=_bands(bands),
+        units=units,
+        target_units=info.units,
+        count=len(info.bands),
+        band_names=info.bands,
+        mask=mask,
+    )
+
+
+def _check_resolution(scene: Scene, meta: PackMeta, optical: Path, allowed: bool) -> list[str]:
+    """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found."""
+    if scene.grid.crs is None:
+        return [f"no CRS: the pixel size can't be checked against the pack's {meta.resolution_m:g} m"]
+    size = pixel_size_m(scene.grid)
+    ratio = max(size / meta.resolution_m, meta.resolution_m / size) if size > 0 else math.inf
+    if ratio <= _RATIO:
+        return []
+    found = f"pixels of {size:.3g} m on the scene grid, and the pack {meta.title!r} knows {meta.resolution_m:g} m"
+    if not allowed:
+        raise ResolutionError(optical, found, "resample with --resolution, or accept it with --allow-resolution")
+    return [f"warning: {found}; mapped as asked"]
+
+
+def _device(name: str) -> torch.device:
+    """Resolve ``auto`` and refuse a device that isn't there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"device {name}", "no memory left on it", "free it, or use another --device"
+        ) from error
+    except (RuntimeError, AssertionError) as error:
+        raise GoptGeoError(f"--device {name}", "there is no such device here", "use auto, cpu or cuda[:n]") from error
+    return device
+
+
+def _check_modalities(pack: Pack, inputs: Mapping[str, Path]) -> None:
+    """Refuse a pack that doesn't know an input's modality."""
+    unknown = [name for name in inputs if name not in pack.meta.modalities]
+    if unknown:
+        raise PackError(
+            pack.path or pack.meta.title,
+            f"it knows {', '.join(pack.meta.modalities)}, not {', '.join(unknown)}",
+            "use a pack for these modalities",
+        )
+
+
+def _reserved(model: PackModel, options: TileOptions) -> int:
+    """Bytes under ``--max-memory`` that the tiler doesn't see: the libraries, GDAL's cache, the model at work."""
+    own = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return own + _GDAL_CACHE + model.working_memory(options.tile_size, options.batch_size)
+
+
+def _tags(pack: Pack, options: TileOptions, inputs: dict[str, Path], scene: Scene) -> dict[str, str]:
+    """Tags that say how the map was made."""
+    meta = pack.meta
+    tags = {
+        "GOPT_GEO_VERSION": version("gopt-geo"),
+        "GOPT_GEO_TORCH": torch.__version__,
+        "GOPT_GEO_PACK": meta.title,
+        "GOPT_GEO_PACK_SHA256": pack.sha256,
+        "GOPT_GEO_BACKBONE": f"{meta.backbone.id} {meta.backbone.sha256}",
+        "GOPT_GEO_PRECISION": "fp32",
+        "GOPT_GEO_DEVICE": str(options.device),
+        "GOPT_GEO_TILES": f"size {options.tile_size}, overlap {options.overlap}, batch {options.batch_size}, "
+        f"blend {options.blend}",
+    }
+    tags |= {f"GOPT_GEO_INPUT_{name.upper()}": path.name for name, path in inputs.items()}
+    if meta.notice:
+        tags["GOPT_GEO_NOTICE"] = meta.notice
+    if scene.grid.crs is None:
+        tags["GOPT_GEO_CRS"] = "none: the inputs carry no CRS"
+    return tags
+
+
+def predict(
+    optical: Path,
+    sar: Path | None,
+    outputs: Sequence[Path],
+    *,
+    pack: Path | None = None,
+    optical_bands: str | None = None,
+    sar_bands: str | None = None,
+    optical_units: str | None = None,
+    sar_units: str | None = None,
+    cloud_mask: Path | None = None,
+    grid: str = "optical",
+    extent: Extent = "optical",
+    resolution: float | None = None,
+    allow_resolution: bool = False,
+    pixel_grid: bool = False,
+    confidence: Path | None = None,
+    preview: Path | None = None,
+    reference: Path | None = None,
+    tile_size: int | None = None,
+    overlap: int | None = None,
+    batch_size: int = 4,
+    blend: BlendKind = "hann",
+    readers: int = 2,
+    max_memory: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> PredictReport:
+    """Map land cover from an optical and a SAR raster.
+
+    Parameters
+    ----------
+    optical, sar
+        Rasters; CRS, pixel size and extent may differ. Without SAR the map comes from the optical raster alone.
+    outputs
+        Results; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
+    pack
+        Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
+    optical_bands, sar_bands
+        Comma-separated band numbers (from 1) or names, in the pack's order.
+    optical_units
+        ``reflectance``, ``dn10000``, ``byte`` or ``raw``.
+    sar_units
+        ``db``, ``power``, ``amplitude`` or ``raw``.
+    cloud_mask
+        Raster: where it isn't 0, optical pixels count as missing.
+    grid
+        ``optical``, ``sar`` or a raster's path: whose grid the map takes.
+    extent
+        ``optical``, ``intersection`` or ``union``.
+    resolution
+        Pixel size of the map in units of the grid's CRS.
+    allow_resolution
+        Accept a pixel size more than 1.5 times away from the pack's.
+    pixel_grid
+        Accept rasters without a CRS if their shapes are equal; the map then has none either.
+    confidence
+        Also write the confidence in percent here (.tif).
+    preview, reference
+        Also draw optical, SAR and map side by side (.png), with a label raster if given.
+    tile_size, overlap
+        In pixels; else the pack's.
+    batch_size, blend, readers
+        Tiles a forward pass, blending window, reading threads.
+    max_memory
+        Ceiling such as ``2GB``.
+    device
+        ``auto``, ``cpu`` or ``cuda[:n]``.
+    overwrite
+        Replace results that exist.
+    progress
+        Called now and then.
+
+    Returns
+    -------
+    PredictReport
+
+    Raises
+    ------
+    GoptGeoError
+        Whatever is wrong with the input, the pack, the options or the outputs; nothing stands at the output paths
+        then.
+    """
+    started = time.monotonic()
+    inputs = {"optical": optical} | ({"sar": sar} if sar is not None else {})
+    also = [p for p in (cloud_mask, reference, pack) if p is not None]
+    with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
+        with ExitStack() as stack:
+            targets = Targets.stage(staging, stack, outputs, confidence, preview)
+            chosen, notices = choose_pack(pack)
+            meta = chosen.meta
+            _check_modalities(chosen, inputs)
+            options = TileOptions(
+                tile_size=tile_size or meta.tile_size,
+                overlap=overlap if overlap is not None else min(meta.overlap, (tile_size or meta.tile_size) // 2),
+                batch_size=batch_size,
+                blend=blend,
+                readers=readers,
+                max_memory=parse_bytes(max_memory) if max_memory is not None else None,
+                device=_device(device),
+            )
+            auxiliary = {}
+            if sar is not None:
+                auxiliary["sar"] = _spec(sar, meta.modalities["sar"], sar_bands, sar_units)
+            scene = stack.enter_context(
+                open_scene(
+                    _spec(optical, meta.modalities["optical"], optical_bands, optical_units, cloud_mask),
+                    auxiliary,
+                    grid=grid,
+                    extent=extent,
+                    resolution=resolution,
+                    pixel_grid=pixel_grid,
+                )
+            )
+            notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
+            if sar is not None and scene.shared < 0.9995:
+                notices.append(f"both rasters cover {100 * scene.shared:.1f} % of the map; the rest has one of them")
+            model = PackModel(load_model(chosen), meta, options.tile_size, options.device)
+            options = replace(options, reserved=_reserved(model, options))
+            tags = _tags(chosen, options, inputs, scene)
+            run = write_map(scene, model, meta.classes, options, targets, tags, progress)
+            if run.repeated_tiles:
+                notices.append(
+                    f"--max-memory: {run.strips} column strips, {run.repeated_tiles} of {run.tiles} tiles ran twice"
+                )
+            polygons = write_vectors(targets)
+            write_preview(scene, targets, meta.classes, reference)
+        staging.publish()
+    written = tuple(Path(p) for p in (*outputs, confidence, preview) if p is not None)
+    seconds = time.monotonic() - started
+    return PredictReport(written, tuple(notices), scene.shape, scene.shared, run, polygons, seconds)
