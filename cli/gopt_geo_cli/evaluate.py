@@ -36,7 +36,7 @@ def evaluate(
             staged.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             staging.publish()
     _print_tables(found)
-    say_notices(getattr(assessment, "notices", ()))
+    say_notices(assessment.notices)
     if json_file:
         say_written([json_file])
 
@@ -44,28 +44,28 @@ def evaluate(
 def _print_tables(found: Mapping[str, Any]) -> None:
     """Print the figures of ``Assessment.to_dict()``: the confusion matrix, then a line a class, then the whole."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(width=10_000)  # a log or a pipe takes lines of any length; folded figures can't be read
-    matrix = Table(title="Confusion matrix, pixels (rows: reference, columns: map)", title_justify="left")
-    matrix.add_column("")
-    columns = [entry["name"] for entry in found["classes"]]
-    columns += ["no class"] * (len(found["confusion_matrix"][0]) - len(columns))
-    for name in columns:
+    names, scores = [escape(entry["name"]) for entry in found["classes"]], found["scores"]
+    matrix = Table("", title="Confusion matrix in pixels (down: reference, across: map)", title_justify="left")
+    for name in (*names, "no class"):
         matrix.add_column(name, justify="right")
-    for name, row in zip(columns, found["confusion_matrix"], strict=False):
-        matrix.add_row(name, *(str(count) for count in row))
+    for name, row, missed in zip(names, found["confusion_matrix"], found["unpredicted_pixels"], strict=True):
+        matrix.add_row(name, *(str(count) for count in row), str(missed))
     console.print(matrix)
-    classes = Table("value", "class", "IoU")
-    for entry in found["classes"]:
-        classes.add_row(str(entry["value"]), entry["name"], _figure(entry["iou"]))
+    classes = Table("value", "class", "IoU", "producer's accuracy", "user's accuracy")
+    for entry, name, *figures in zip(
+        found["classes"], names, scores["iou"], scores["producers_accuracy"], scores["users_accuracy"], strict=True
+    ):
+        classes.add_row(str(entry["value"]), name, *(_figure(value) for value in figures))
     console.print(classes)
-    absent = found["absent"]
-    left_out = f" ({absent} absent class{'es' if absent != 1 else ''} left out)" if absent else ""
     console.print(
-        f"mIoU {_figure(found['miou'])}{left_out}   OA {_figure(found['oa'])}   kappa {_figure(found['kappa'])}"
+        f"mIoU {_figure(scores['mean_iou'])}   OA {_figure(scores['overall_accuracy'])}   "
+        f"kappa {_figure(scores['kappa'])}   over {scores['pixels']} pixels"
     )
 
 

@@ -12,8 +12,6 @@ from gopt_geo_cli.say import say_written
 
 __all__ = ["simulate"]
 
-_NAMES = ("scene.tif", "sar.tif", "labels.tif", "clouds.tif")
-
 
 def _size(text: str) -> tuple[int, int]:
     """Read ``HxW``, rows first."""
@@ -43,7 +41,7 @@ def simulate(
     shape = _size(size)
     from gopt_geo import api
 
-    api.simulate(
+    written = api.simulate(
         output,
         seed=seed,
         size=shape,
@@ -56,4 +54,4 @@ def simulate(
         sar_resolution=sar_resolution,
         overwrite=overwrite,
     )
-    say_written(output / name for name in _NAMES)
+    say_written(written.values())

@@ -8,10 +8,13 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 import gopt_geo
+from gopt_geo.assessment.evaluate import Assessment
+from gopt_geo.assessment.metrics import Scores
 from gopt_geo_cli.main import app
 
 
@@ -159,37 +162,41 @@ def test_predict_needs_both_rasters_and_an_output(api: Recorder) -> None:
     assert api.calls == []
 
 
-SCORES = {
-    "classes": [
-        {"value": 1, "name": "water", "iou": 0.75},
-        {"value": 2, "name": "forest", "iou": 0.5},
-        {"value": 3, "name": "road", "iou": None},
-    ],
-    "confusion_matrix": [[30, 5, 0, 1], [4, 12345678, 0, 2], [0, 0, 0, 0]],
-    "miou": 0.625,
-    "absent": 1,
-    "oa": 0.99,
-    "kappa": None,
-}
+@pytest.fixture
+def assessment() -> Assessment:
+    matrix = np.array([[30, 5, 0, 1], [4, 12345678, 0, 2], [0, 0, 0, 0]])
+    return Assessment(
+        prediction="m.tif",
+        reference="l.tif",
+        class_values=(1, 2, 3),
+        class_names=("water", "forest [dense]", "road"),
+        matrix=matrix,
+        scores=Scores.from_matrix(matrix),
+        mapped_scores=Scores.from_matrix(matrix[:, :-1]),
+        notices=("1 of 3 classes left out",),
+    )
 
 
-def test_evaluate_prints_tables_and_writes_json(api: Recorder, tmp_path: Path) -> None:
-    api.results["evaluate"] = types.SimpleNamespace(to_dict=lambda: SCORES)
+def test_evaluate_prints_tables_and_writes_json(api: Recorder, assessment: Assessment, tmp_path: Path) -> None:
+    api.results["evaluate"] = assessment
     target = tmp_path / "scores.json"
     run = _run("evaluate", "m.tif", "--reference", "l.tif", "--json", str(target))
     assert run.exit_code == 0, run.output
     assert api.calls == [("evaluate", (Path("m.tif"), Path("l.tif")), {})]
-    assert json.loads(target.read_text()) == SCORES
+    assert json.loads(target.read_text()) == assessment.to_dict()
     lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in run.stdout.splitlines()]
-    assert "water forest road no class" in lines
-    assert "forest 4 12345678 0 2" in lines
-    assert "3 road -" in lines
-    assert "mIoU 0.6250 (1 absent class left out) OA 0.9900 kappa -" in lines
+    assert "water forest [dense] road no class" in lines
+    assert "forest [dense] 4 12345678 0 2" in lines
+    assert "1 water 0.7500 0.8333 0.8824" in lines  # 30 / (36 + 34 - 30), 30 / 36, 30 / 34
+    assert "3 road - - -" in lines
+    assert lines[-2].startswith("mIoU 0.8750 OA 1.0000 kappa 0.8")
+    assert lines[-2].endswith(" over 12345720 pixels")
+    assert run.stderr == "note: 1 of 3 classes left out\n"
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
 
 
-def test_evaluate_json_is_not_overwritten(api: Recorder, tmp_path: Path) -> None:
-    api.results["evaluate"] = types.SimpleNamespace(to_dict=lambda: SCORES)
+def test_evaluate_json_is_not_overwritten(api: Recorder, assessment: Assessment, tmp_path: Path) -> None:
+    api.results["evaluate"] = assessment
     target = tmp_path / "scores.json"
     target.write_text("mine")
     arguments = ["evaluate", "m.tif", "--reference", "l.tif", "--json", str(target)]
@@ -198,7 +205,7 @@ def test_evaluate_json_is_not_overwritten(api: Recorder, tmp_path: Path) -> None
     assert run.stderr.startswith(f"error: {target}: ")
     assert (api.calls, target.read_text()) == ([], "mine")
     assert _run(*arguments, "--overwrite").exit_code == 0
-    assert json.loads(target.read_text()) == SCORES
+    assert json.loads(target.read_text()) == assessment.to_dict()
 
 
 def test_evaluate_needs_a_reference(api: Recorder) -> None:
@@ -214,13 +221,14 @@ def test_vectorize(api: Recorder) -> None:
 
 
 def test_simulate(api: Recorder) -> None:
+    api.results["simulate"] = lambda folder, **_: {stem: folder / f"{stem}.tif" for stem in ("scene", "sar")}
     run = _run("simulate", "-o", "d", "--seed", "7", "--size", "300x400", "--sar-bands", "2", "--cloud", "0.3")
     assert run.exit_code == 0, run.output
     ((name, args, kwargs),) = api.calls
     assert (name, args) == ("simulate", (Path("d"),))
     assert kwargs["size"] == (300, 400)  # rows first
     assert (kwargs["seed"], kwargs["sar_bands"], kwargs["cloud"]) == (7, 2, 0.3)
-    assert run.stdout.split() == ["d/scene.tif", "d/sar.tif", "d/labels.tif", "d/clouds.tif"]
+    assert run.stdout.split() == ["d/scene.tif", "d/sar.tif"]
 
 
 @pytest.mark.parametrize("size", ["300", "0x5", "5x0", "axb", "3x4x5", "-3x4", "3.5x4"])
