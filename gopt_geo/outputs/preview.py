@@ -16,7 +16,8 @@ __all__ = ["preview"]
 
 _BLANK = np.float32(0.88)  # light grey: no data
 _EDGE = 1200  # pixels of a panel; more don't show
-_LEGEND_COLUMNS = 4
+_PANEL = 4.0  # inches across
+_HEAD = 0.4  # inches for the titles
 
 
 def preview(
@@ -52,14 +53,6 @@ def preview(
     OutputError
         If matplotlib isn't installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ModuleNotFoundError as error:
-        raise OutputError(
-            output, "matplotlib isn't installed", "pip install 'gopt-geo[report]', or leave the preview out"
-        ) from error
     panels: list[tuple[str, NDArray[np.float32]]] = []
     if optical is not None and np.isfinite(optical).any():
         panels.append(("Optical", _stretched(np.moveaxis(_thin(optical[:3]), 0, -1))))
@@ -68,25 +61,42 @@ def preview(
     panels.append(("Land cover", _coloured(_thin(landcover), legend)))
     if reference is not None:
         panels.append(("Reference", _coloured(_thin(reference), legend)))
+    _draw(output, panels, legend)
 
+
+def _draw(output: Path, panels: Sequence[tuple[str, NDArray[np.float32]]], legend: Sequence[LegendEntry]) -> None:
+    """Lay the panels out in a row, the legend below."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
+    except ModuleNotFoundError as error:
+        raise OutputError(
+            output, "matplotlib isn't installed", "pip install 'gopt-geo[report]', or leave the preview out"
+        ) from error
     height, width = panels[0][1].shape[:2]
-    panel = 4.0  # inches across
-    tall = float(np.clip(panel * height / width, 1.5, 12.0))
-    legend_rows = -(-(len(legend) + 1) // _LEGEND_COLUMNS)
-    foot = 0.35 + 0.28 * legend_rows
-    figure = Figure(figsize=(panel * len(panels) + 0.3, tall + 0.5 + foot), dpi=150, layout="none")
+    across = _PANEL * len(panels) + 0.3
+    tall = float(np.clip(_PANEL * height / width, 1.0, 12.0))
+    figure = Figure(figsize=(across, tall), dpi=150)
     FigureCanvasAgg(figure)
-    total = tall + 0.5 + foot
+    handles = [Patch(facecolor=e.color, edgecolor="0.3", linewidth=0.5, label=e.name) for e in legend]
+    handles.append(Patch(facecolor=str(_BLANK), edgecolor="0.3", linewidth=0.5, label="no data"))
+    foot = 0.0
+    for columns in range(len(handles), 0, -1):  # as many as fit
+        key = figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=11, frameon=False)
+        extent = key.get_window_extent()
+        foot = extent.height / figure.dpi + 0.12
+        if extent.width <= across * figure.dpi or columns == 1:
+            break
+        key.remove()
+    total = tall + _HEAD + foot
+    figure.set_size_inches(across, total)
+    figure.subplots_adjust(0.01, foot / total, 0.99, 1 - _HEAD / total, wspace=0.03)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    figure.subplots_adjust(0.01, foot / total, 0.99, 1 - 0.4 / total, wspace=0.03)
     for axis, (title, image) in zip(axes, panels, strict=True):
         axis.imshow(image, interpolation="nearest")
         axis.set_title(title, fontsize=13)
         axis.set_axis_off()
-    handles = [Patch(facecolor=e.color, edgecolor="0.3", linewidth=0.5, label=e.name) for e in legend]
-    handles.append(Patch(facecolor=str(_BLANK), edgecolor="0.3", linewidth=0.5, label="no data"))
-    columns = min(_LEGEND_COLUMNS * max(1, len(panels) // 2), len(handles))
-    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=11, frameon=False)
     figure.savefig(output, format="png", facecolor="white")
 
 
