@@ -1,0 +1,20 @@
+"""Tiled inference: tile plan, blending, the read -> forward -> blend pipeline; knows no file format."""
+
+from gopt_geo.inference.blend import BlendedRows, BlendKind, blend_window
+from gopt_geo.inference.engine import RunReport, TileOptions, TileProgress, run_tiles
+from gopt_geo.inference.forward import TileModel
+from gopt_geo.inference.reading import BlockSource
+from gopt_geo.inference.tiles import TilePlan
+
+__all__ = [
+    "BlendKind",
+    "BlendedRows",
+    "BlockSource",
+    "RunReport",
+    "TileModel",
+    "TileOptions",
+    "TilePlan",
+    "TileProgress",
+    "blend_window",
+    "run_tiles",
+]

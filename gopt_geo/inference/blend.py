@@ -1,0 +1,200 @@
+"""Blending: tapered weights that sum to one over every pixel, and the accumulator of one row of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gopt_geo.errors import GoptGeoError
+from gopt_geo.grid import Window
+from gopt_geo.inference.tiles import TilePlan
+
+__all__ = ["EMIT_ROWS", "BandAccumulator", "BlendKind", "BlendedRows", "axis_weights", "blend_window"]
+
+BlendKind = Literal["hann", "linear", "gaussian", "none"]
+FLOOR = 1e-3
+"""Least weight along one axis, next to a largest of 1: no pixel rests on a weight that rounds to nothing."""
+EMIT_ROWS = 128
+"""Most rows that are handed on at once, so that the copy for the sink stays small beside the accumulator."""
+
+
+@dataclass(frozen=True)
+class BlendedRows:
+    """Finished pixels of the scene: a few whole rows of the window, or of one of its column strips.
+
+    Parameters
+    ----------
+    window
+        Where the pixels lie on the scene grid.
+    probabilities
+        float32 [K, h, w], averaged over the tiles; 0 where `valid` is False. The array is the receiver's to
+        keep.
+    valid
+        bool [h, w], True where at least one modality carries data.
+    """
+
+    window: Window
+    probabilities: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=64)
+def _profile(tile_size: int, overlap: int, kind: str, first: bool, last: bool) -> NDArray[np.float64]:
+    """Return a tile's weights along one axis [tile_size]; the sides at the scene's border aren't tapered."""
+    weights = np.ones(tile_size)
+    ramp = (np.arange(overlap) + 0.5) / max(overlap, 1)
+    if kind == "hann":
+        weights[:overlap] = np.sin(0.5 * np.pi * ramp) ** 2
+    elif kind == "linear":
+        weights[:overlap] = ramp
+    elif kind == "gaussian":
+        centred = (np.arange(tile_size) + 0.5) / tile_size - 0.5
+        weights = np.exp(-0.5 * (centred * 8) ** 2)  # sigma an eighth of the tile, as is usual in the field
+        weights /= 1
+    elif kind != "none":
+        raise GoptGeoError("--blend", f"{kind!r} is unknown", "choose hann, linear, gaussian or none")
+    half = tile_size - tile_size // 2
+    lower = np.minimum(weights, weights[::-1]) if kind != "gaussian" else weights
+    weights = np.maximum(lower, FLOOR)
+    if first:
+        weights[:half] = 1
+    if last:
+        weights[-half:] = 1
+    weights.flags.writeable = False
+    return weights
+
+
+def blend_window(
+    tile_size: int,
+    overlap: int,
+    kind: BlendKind = "hann",
+    *,
+    top: bool = False,
+    bottom: bool = False,
+    left: bool = False,
+    right: bool = False,
+) -> NDArray[np.float32]:
+    """Return the blending weights of one tile before they are normalised, positive everywhere.
+
+    Parameters
+    ----------
+    tile_size, overlap
+        In pixels, as in `TilePlan`.
+    kind
+        "hann" and "linear" taper over the overlap, "gaussian" over the whole tile, "none" nowhere (a plain
+        mean).
+    top, bottom, left, right
+        Whether that side is the scene's border (of the scene, not of a window on it): not tapered there.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [tile_size, tile_size], between 1e-6 and 1.
+
+    Raises
+    ------
+    GoptGeoError
+        If `kind` is unknown.
+    """
+    rows = _profile(tile_size, overlap, kind, top, bottom)
+    cols = _profile(tile_size, overlap, kind, left, right)
+    return np.outer(rows, cols).astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def axis_weights(index: int, count: int, tile_size: int, overlap: int, kind: BlendKind) -> Tensor:
+    """Return the weights of tile `index` of `count` along one axis, float32 [tile_size], normalised.
+
+    The window of a tile is the product of its weights down and across, and all tiles of a plan are there: so
+    the sum of windows over a pixel is a product too, and dividing along each axis makes the weights over
+    every pixel sum to one. A pixel under a single tile has the weight 1 exactly.
+    """
+    own = _profile(tile_size, overlap, kind, index == 0, index == count - 1)
+    total = own.copy()
+    stride = tile_size - overlap  # at least half of a tile: only next neighbours overlap
+    if overlap and index > 0:
+        total[:overlap] += _profile(tile_size, overlap, kind, index == 1, False)[stride:]
+    if overlap and index < count - 1:
+        total[stride:] += _profile(tile_size, overlap, kind, False, index == count - 2)[:overlap]
+    return torch.from_numpy((own / total).astype(np.float32))
+
+
+class BandAccumulator:
+    """Sums weighted tiles over one tile row of a window, and hands on the rows that no later tile touches.
+
+    Memory: float32 [K, tile_size, width of the window]; nothing grows with the window's height.
+
+    Parameters
+    ----------
+    plan
+        The scene's tiles.
+    window
+        Pixels to produce, inside the scene.
+    classes
+        K.
+    kind
+        Blending window.
+    device
+        Where the tiles' probabilities are, and are summed.
+    """
+
+    def __init__(self, plan: TilePlan, window: Window, classes: int, kind: BlendKind, device: torch.device) -> None:
+        self._plan, self._window, self._kind, self._device = plan, window, kind, device
+        self._last = plan.touching(window)[0][-1]
+        self._sum = torch.zeros((classes, plan.tile_size, window.width), device=device)
+        self._valid = np.zeros((plan.tile_size, window.width), bool)
+
+    def add(self, row: int, col: int, probabilities: Tensor, valid: NDArray[np.bool_]) -> None:
+        """Add a tile of the current tile row.
+
+        Parameters
+        ----------
+        row, col
+            The tile's place in the plan. Tiles must come in order, so that sums are rounded alike in every
+            run.
+        probabilities
+            Floating point [K, tile_size, tile_size].
+        valid
+            bool [h, w], the tile's part inside the scene.
+        """
+        plan, start = self._plan, col * self._plan.stride
+        first = max(start, self._window.col)
+        stop = min(start + plan.tile_size, self._window.col_stop)
+        here, there = (
+            slice(first - start, stop - start),
+            slice(first - self._window.col, stop - self._window.col),
+        )
+        down = axis_weights(row, plan.rows, plan.tile_size, plan.overlap, self._kind)
+        across = axis_weights(col, plan.cols, plan.tile_size, plan.overlap, self._kind)
+        weights = (down[:, None] * across[None, here]).to(self._device)
+        # Two roundings, product and sum: a fused operation may round the tail of a row otherwise than its
+        # body.
+        self._sum[:, :, there] += probabilities[:, :, here].float() * weights
+        inside = valid[:, here]  # the tile may hang over the scene on the right, the window never does
+        self._valid[: inside.shape[0], there] |= inside
+
+    def finish(self, row: int) -> Iterator[BlendedRows]:
+        """Yield the rows that tile row `row` completes, top down, then make room for the next tile row."""
+        top, stride, overlap = row * self._plan.stride, self._plan.stride, self._plan.overlap
+        start = max(self._window.row, top)
+        stop = self._window.row_stop if row == self._last else min(self._window.row_stop, top + stride)
+        for begin in range(start, stop, EMIT_ROWS):
+            yield self._rows(begin, min(begin + EMIT_ROWS, stop), top)
+        self._sum[:, :overlap] = self._sum[:, stride:]  # never one memory: the overlap is at most the stride
+        self._sum[:, overlap:] = 0
+        self._valid[:overlap] = self._valid[stride:]
+        self._valid[overlap:] = False
+
+    def _rows(self, start: int, stop: int, top: int) -> BlendedRows:
+        valid = self._valid[start - top : stop - top].copy()
+        probabilities = self._sum[:, start - top : stop - top].to("cpu", copy=True).numpy()
+        if not valid.all():
+            probabilities[:, ~valid] = 0
+        return BlendedRows(Window(start, self._window.col, stop - start, self._window.width), probabilities, valid)

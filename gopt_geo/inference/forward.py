@@ -1,0 +1,163 @@
+"""Running the model on tiles: batches in which every tile keeps its slot, results in the tiles' order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gopt_geo.errors import GoptGeoError
+from gopt_geo.inference.reading import TileData
+from gopt_geo.inference.tiles import LOOKAHEAD, TilePlan
+
+__all__ = ["Forwarder", "TileModel"]
+
+EMPTY_AHEAD = 64
+"""Tiles in all, empty ones included, that may wait, in multiples of those with data that may."""
+
+
+class TileModel(Protocol):
+    """What turns tiles into class probabilities; called from one thread, in inference mode."""
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that it takes."""
+        ...
+
+    def __call__(self, values: dict[str, Tensor], valid: dict[str, Tensor], /) -> Tensor:
+        """Return probabilities [B, K, t, t].
+
+        Parameters
+        ----------
+        values
+            float32 [B, C, t, t] for each modality that the source has; 0 where not valid.
+        valid
+            bool [B, t, t] for each of them.
+        """
+        ...
+
+
+@dataclass
+class _Waiting:
+    """A tile on its way: `output` is None until it has been forwarded (and stays so for an empty tile)."""
+
+    tile: TileData
+    done: bool
+    output: Tensor | None = None
+
+
+class Forwarder:
+    """Forwards tiles in batches of a fixed size and yields them in order.
+
+    A tile takes the slot that `TilePlan.slot` names, so a batch is run when every slot has a tile, or when as
+    many tiles wait as `LOOKAHEAD` batches hold. Free slots are filled with a copy of one of the batch's
+    tiles.
+
+    Parameters
+    ----------
+    model, plan
+        The model and the scene's tiles.
+    batch_size
+        Tiles of a batch.
+    device
+        Where the model runs.
+
+    Attributes
+    ----------
+    forwarded, batches
+        Tiles and batches that went through the model so far.
+    """
+
+    def __init__(self, model: TileModel, plan: TilePlan, batch_size: int, device: torch.device) -> None:
+        self._model, self._plan, self._device = model, plan, device
+        self._size = batch_size
+        self._slots: list[deque[_Waiting]] = [deque() for _ in range(batch_size)]
+        self._order: deque[_Waiting] = deque()
+        self._loaded = 0  # tiles with data in _order: their arrays are what costs memory
+        self.forwarded = 0
+        self.batches = 0
+
+    def run(self, tiles: Iterable[TileData]) -> Iterator[tuple[TileData, Tensor | None]]:
+        """Yield each tile with its probabilities [K, t, t] on the device, None for a tile without data."""
+        limit = LOOKAHEAD * self._size
+        for tile in tiles:
+            self._append(tile)
+            while all(self._slots) or self._loaded >= limit or len(self._order) >= EMPTY_AHEAD * limit:
+                batch = self._forward()
+                yield from self._drain(batch)
+            yield from self._drain([])
+        while any(self._slots):
+            batch = self._forward()
+            yield from self._drain(batch)
+
+    def _append(self, tile: TileData) -> None:
+        entry = _Waiting(tile, done=tile.any_valid is None)
+        self._order.append(entry)
+        if not entry.done:
+            self._loaded += 1
+            self._slots[self._plan.slot(tile.task.row, tile.task.col, self._size)].append(entry)
+
+    def _drain(self, batch: list[_Waiting]) -> Iterator[tuple[TileData, Tensor | None]]:
+        """Yield what is complete in order; what must wait lets go of its batch's tensors."""
+        while self._order and self._order[0].done:
+            entry = self._order.popleft()
+            self._loaded -= entry.output is not None
+            output, entry.output = entry.output, None
+            yield entry.tile, output
+        for entry in batch:
+            if entry.output is not None:
+                entry.output = entry.output.clone()
+                entry.tile = TileData(entry.tile.task, {}, {}, entry.tile.any_valid)
+
+    def _forward(self) -> list[_Waiting]:
+        taken = [slot.popleft() if slot else None for slot in self._slots]
+        entries = [entry for entry in taken if entry is not None]
+        spare = entries[0]
+        tiles = [(entry or spare).tile for entry in taken]
+        with torch.inference_mode():
+            output = self._model(*self._stack(tiles))
+        self._check(output, tiles)
+        for slot, entry in enumerate(taken):
+            if entry is not None:
+                entry.output, entry.done = output[slot], True
+        self.forwarded += len(entries)
+        self.batches += 1
+        return entries
+
+    def _stack(self, tiles: list[TileData]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        edge = self._plan.tile_size
+        values: dict[str, Tensor] = {}
+        valid: dict[str, Tensor] = {}
+        for name, first in tiles[0].values.items():
+            pixels = torch.zeros((len(tiles), first.shape[0], edge, edge))
+            mask = torch.zeros((len(tiles), edge, edge), dtype=torch.bool)
+            for slot, tile in enumerate(tiles):
+                height, width = tile.valid[name].shape
+                pixels.numpy()[slot, :, :height, :width] = tile.values[name]
+                mask.numpy()[slot, :height, :width] = tile.valid[name]
+            values[name], valid[name] = pixels.to(self._device), mask.to(self._device)
+        return values, valid
+
+    def _check(self, output: Tensor, tiles: list[TileData]) -> None:
+        edge = self._plan.tile_size
+        wanted = (self._size, self._model.num_classes, edge, edge)
+        if tuple(output.shape) != wanted or not output.is_floating_point():
+            raise ValueError(f"the model returned {output.dtype} {tuple(output.shape)}, not probabilities {wanted}")
+        if bool(torch.isfinite(output).all()):
+            return
+        slot = [bool(torch.isfinite(one).all()) for one in output].index(False)
+        place = self._plan.window(tiles[slot].task.row, tiles[slot].task.col)
+        raise GoptGeoError(
+            f"tile at row {place.row}, column {place.col}",
+            "the model's probabilities are not finite",
+            "run in fp32; if it does so already, a pixel value is out of range or the pack is damaged",
+        )
