@@ -167,6 +167,7 @@ class CogWriter:
                 blocksize=BLOCK,
                 bigtiff="IF_SAFER",
                 overview_resampling=self._resampling.upper(),
+                **_overviews(self._whole.shape),
             )
         vrt.unlink()
         self._raw.unlink()
@@ -178,6 +179,15 @@ class CogWriter:
         place = RasterioWindow(key[0], row.start, key[1], row.filled)
         with _gdal(self.path):
             self._dataset.write(row.values[: row.filled], 1, window=place)
+
+
+def _overviews(shape: tuple[int, int]) -> dict[str, int | str]:
+    """Return the COG driver's options for rasters so thin that its overviews would no longer shrink."""
+    needed = (max(shape) - 1).bit_length() - (BLOCK - 1).bit_length()
+    possible = min(shape).bit_length() - 1  # halvings of the shorter side
+    if possible >= needed:
+        return {}
+    return {"overview_count": possible} if possible else {"overviews": "NONE"}
 
 
 class _BlockRow:
