@@ -22,20 +22,14 @@ from gopt_geo.grid import (
     whole_pixel_offset,
 )
 
-windows = st.builds(
-    Window, st.integers(-40, 40), st.integers(-40, 40), st.integers(0, 50), st.integers(0, 50)
-)
+windows = st.builds(Window, st.integers(-40, 40), st.integers(-40, 40), st.integers(0, 50), st.integers(0, 50))
 
 
 def pixels(window: Window) -> set[tuple[int, int]]:
-    return {
-        (row, col) for row in range(window.row, window.row_stop) for col in range(window.col, window.col_stop)
-    }
+    return {(row, col) for row in range(window.row, window.row_stop) for col in range(window.col, window.col_stop)}
 
 
-def utm(
-    shape: tuple[int, int] = (100, 80), x: float = 500000.0, y: float = 4.6e6, size: float = 10.0
-) -> GeoBox:
+def utm(shape: tuple[int, int] = (100, 80), x: float = 500000.0, y: float = 4.6e6, size: float = 10.0) -> GeoBox:
     return GeoBox(shape, Affine(size, 0, x, 0, -size, y), "EPSG:32631")
 
 
