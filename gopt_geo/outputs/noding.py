@@ -109,8 +109,8 @@ def _vertices(padded: NDArray[np.int32], densify: int | None) -> NDArray[np.bool
     vertices = np.zeros((height + 1, width + 1), np.bool_)
     inner = on_border & ~straight_h & ~straight_v
     if densify:
-        inner[:, densify - 1 :: densify] |= straight_h[:, densify - 1 :: densify]
-        inner[densify - 1 :: densify] |= straight_v[densify - 1 :: densify]
+        inner[:, ::densify] |= straight_h[:, ::densify]
+        inner[::densify] |= straight_v[::densify]
     vertices[1:-1, 1:-1] = inner
     return vertices
 

@@ -186,5 +186,5 @@ def _write(
                 geometry_type="Unknown" if mixed else "Polygon",
                 layer_options=options,
             )
-    except (DataSourceError, DataLayerError, FeatureError) as error:
+    except (DataSourceError, DataLayerError, FeatureError, OSError) as error:
         raise OutputError(output, f"can't be written ({error})", "see whether the disk is full") from error

@@ -218,9 +218,13 @@ def test_other_endings_on_request(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a\.tif: the disk is full"), Staging() as staging:
-        staging.path(tmp_path / "a.tif")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fill_disk() -> None:
+        with Staging() as staging:
+            staging.path(tmp_path / "a.tif")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match=r"a\.tif: the disk is full"):
+        fill_disk()
     assert names(tmp_path) == []
 
 
@@ -245,10 +249,15 @@ def test_a_signal_during_publish_waits(tmp_path: Path, monkeypatch: pytest.Monke
         return replace(self, to)
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt), Staging() as staging:
-        for name in ("a.tif", "b.gpkg"):
-            staging.path(tmp_path / name).write_text(name)
-        staging.publish()
+
+    def publish_two() -> None:
+        with Staging() as staging:
+            for name in ("a.tif", "b.gpkg"):
+                staging.path(tmp_path / name).write_text(name)
+            staging.publish()
+
+    with pytest.raises(KeyboardInterrupt):
+        publish_two()
     assert names(tmp_path) == ["a.tif", "b.gpkg"]
 
 
