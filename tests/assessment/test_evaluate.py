@@ -120,7 +120,7 @@ def test_labels_outside_the_legend_are_named(tmp_path: Path) -> None:
 
 
 def test_map_values_outside_the_classes(tmp_path: Path) -> None:
-    prediction = make_map(tmp_path / "map.tif", blobs((20, 20), 0))
+    prediction = make_map(tmp_path / "map.tif", blobs((20, 20), 0, 4))
     reference = make_labels(tmp_path / "ref.tif", np.zeros((20, 20), np.uint8))
     with pytest.raises(GoptGeoError, match=r"map\.tif: it holds values .*: 2 "):
         evaluate_map(prediction, reference, class_values=[0, 1])

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def classes_of(shape: tuple[int, int], seed: int = 0) -> Any:
 
 
 def write(path: Path, grid: GeoBox, classes: Any, confidence: Path | None = None, step: int = 100) -> None:
-    height, width = classes.shape
+    height = len(classes)
     with LandCoverWriter(path, grid, LEGEND, {"PACK": "demo"}, confidence) as writer:
         for row in range(0, height, step):
             part = classes[row : row + step]
@@ -136,7 +137,7 @@ def test_rows_in_any_heights_and_column_strips(tmp_path: Path, data: st.DataObje
     cuts = sorted(data.draw(st.sets(st.integers(1, 600), max_size=2)))
     edges = [0, *(c for c in cuts if c < width), width]
     with LandCoverWriter(tmp_path / "a.tif", GeoBox((height, width), UTM, "EPSG:32633"), LEGEND, {}) as writer:
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in pairwise(edges):
             row = 0
             while row < height:
                 step = min(data.draw(st.integers(1, 1100)), height - row)
