@@ -88,8 +88,7 @@ def blend_window(
     tile_size, overlap
         In pixels, as in `TilePlan`.
     kind
-        "hann" and "linear" taper over the overlap, "gaussian" over the whole tile, "none" nowhere (a plain
-        mean).
+        "hann" and "linear" taper over the overlap, "gaussian" over the whole tile, "none" nowhere (a plain mean).
     top, bottom, left, right
         Whether that side is the scene's border (of the scene, not of a window on it): not tapered there.
 
@@ -108,22 +107,27 @@ def blend_window(
     return np.outer(rows, cols).astype(np.float32)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+def _normalised(tile_size: int, overlap: int, kind: str, before: int, after: int) -> Tensor:
+    """Return the weights of a tile with `before` and `after` tiles on its two sides (2 stands for all above)."""
+    own = _profile(tile_size, overlap, kind, before == 0, after == 0)
+    total = own.copy()
+    stride = tile_size - overlap  # at least half of a tile: only next neighbours overlap
+    if overlap and before:
+        total[:overlap] += _profile(tile_size, overlap, kind, before == 1, False)[stride:]
+    if overlap and after:
+        total[stride:] += _profile(tile_size, overlap, kind, False, after == 1)[:overlap]
+    return torch.from_numpy((own / total).astype(np.float32))
+
+
 def axis_weights(index: int, count: int, tile_size: int, overlap: int, kind: BlendKind) -> Tensor:
     """Return the weights of tile `index` of `count` along one axis, float32 [tile_size], normalised.
 
-    The window of a tile is the product of its weights down and across, and all tiles of a plan are there: so
-    the sum of windows over a pixel is a product too, and dividing along each axis makes the weights over
-    every pixel sum to one. A pixel under a single tile has the weight 1 exactly.
+    The window of a tile is the product of its weights down and across, and all tiles of a plan are there: so the sum
+    of windows over a pixel is a product too, and dividing along each axis makes the weights over every pixel sum to
+    one. A pixel under a single tile has the weight 1 exactly.
     """
-    own = _profile(tile_size, overlap, kind, index == 0, index == count - 1)
-    total = own.copy()
-    stride = tile_size - overlap  # at least half of a tile: only next neighbours overlap
-    if overlap and index > 0:
-        total[:overlap] += _profile(tile_size, overlap, kind, index == 1, False)[stride:]
-    if overlap and index < count - 1:
-        total[stride:] += _profile(tile_size, overlap, kind, False, index == count - 2)[:overlap]
-    return torch.from_numpy((own / total).astype(np.float32))
+    return _normalised(tile_size, overlap, kind, min(index, 2), min(count - 1 - index, 2))
 
 
 class BandAccumulator:

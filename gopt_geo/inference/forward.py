@@ -16,7 +16,7 @@ from gopt_geo.inference.tiles import LOOKAHEAD, TilePlan
 
 __all__ = ["Forwarder", "TileModel"]
 
-EMPTY_AHEAD = 64
+EMPTY_AHEAD = 16
 """Tiles in all, empty ones included, that may wait, in multiples of those with data that may."""
 
 

@@ -46,8 +46,7 @@ class MemoryNeed:
         output = area * 4 * classes
         waiting = LOOKAHEAD * batch_size * max(tile, output)
         fixed = (ahead + batch_size) * tile + waiting + 2 * batch_size * output + reserved
-        # Rows on their way out exist twice: as copied for the sink, and as whatever the sink derives from
-        # them.
+        # Rows on their way out exist twice: as copied for the sink, and as whatever the sink derives from them.
         return cls(fixed, tile_size * (4 * classes + 1) + 2 * EMIT_ROWS * (4 * classes + 1))
 
     def at(self, width: int) -> int:
