@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from gopt_geo.outputs.noding import label_regions, region_polygons
 __all__ = ["check_vector_output", "vectorize"]
 
 _DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
+_GEOGRAPHIC = pyproj.CRS("EPSG:4326")
+_ROUNDING = 1e-9  # degrees
 _DENSIFY = 64  # pixels between vertices where borders are reprojected: 640 m bend by 0.02 m at 10 m pixels
 
 
@@ -80,7 +83,8 @@ def vectorize(
     """
     values, valid, grid = _read_classes(landcover)
     check_vector_output(output, grid.crs)
-    names = {entry.value: entry.name for entry in (read_legend(landcover) if legend is None else legend)}
+    legend = read_legend(landcover) if legend is None else legend
+    names = {entry.value: entry.name for entry in legend}
     labels, count = label_regions(values, valid)
     class_ids = np.zeros(count + 1, np.int32)
     class_ids[labels] = values  # label 0 takes whatever nodata holds, and is dropped
@@ -92,11 +96,10 @@ def vectorize(
     if confidence is not None:
         fields["confidence_percent"] = _mean_confidence(confidence, grid, labels, count)
     crs = None if grid.crs is None else grid.crs.proj
-    if Path(output).suffix.lower() == ".geojson":
-        assert crs is not None
-        geographic = pyproj.CRS("EPSG:4326")
-        polygons = region_polygons(labels, count, grid.affine, None if crs.equals(geographic) else _DENSIFY)
-        polygons, crs = _to_longitude_latitude(polygons, crs, output), geographic
+    if crs is not None and Path(output).suffix.lower() == ".geojson":
+        densify = None if crs.equals(_GEOGRAPHIC) else _DENSIFY
+        polygons = region_polygons(labels, count, grid.affine, densify)
+        polygons, crs = _to_longitude_latitude(polygons, crs, output), _GEOGRAPHIC
     else:
         polygons = region_polygons(labels, count, grid.affine)
     _write(Path(output), polygons, fields, crs)
@@ -134,25 +137,39 @@ def _mean_confidence(
 def _to_longitude_latitude(
     polygons: NDArray[np.object_], crs: pyproj.CRS, subject: str | PathLike[str]
 ) -> NDArray[np.object_]:
-    """Reproject to EPSG:4326; polygons over the antimeridian are cut there, as the GeoJSON standard asks."""
-    transformer = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    """Bring polygons to EPSG:4326; those over the antimeridian are cut there, as the GeoJSON standard asks."""
+    if not crs.equals(_GEOGRAPHIC):
+        transformer = pyproj.Transformer.from_crs(crs, _GEOGRAPHIC, always_xy=True)
 
-    def forward(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(transformer.transform(xy[:, 0], xy[:, 1]), axis=1)
+        def forward(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.stack(transformer.transform(xy[:, 0], xy[:, 1]), axis=1)
 
-    polygons = np.asarray(shapely.transform(polygons, forward))
-    if not np.isfinite(shapely.get_coordinates(polygons)).all():
-        raise OutputError(subject, "parts of the map have no place in EPSG:4326", "write .gpkg or .parquet")
-    for index in np.flatnonzero(_width(polygons) > 180):
-        unwrapped = shapely.transform(polygons[index], lambda xy: xy + (xy[:, :1] < 0) * np.array([360.0, 0.0]))
-        if _width(unwrapped) > 180 or not unwrapped.is_valid:
-            raise OutputError(subject, "a polygon surrounds a pole", "write .gpkg or .parquet")
-        east = shapely.intersection(unwrapped, shapely.box(0, -90, 180, 90))
-        west = shapely.intersection(unwrapped, shapely.box(180, -90, 360, 90))
-        west = shapely.transform(west, lambda xy: xy - np.array([360.0, 0.0]))
-        parts = shapely.get_parts(np.array([east, west], dtype=object))
-        polygons[index] = shapely.multipolygons(parts[shapely.get_type_id(parts) == 3])
+        polygons = np.asarray(shapely.transform(polygons, forward))
+        if not np.isfinite(shapely.get_coordinates(polygons)).all():
+            raise OutputError(subject, "parts of the map have no place in EPSG:4326", "write .gpkg or .parquet")
+        for index in np.flatnonzero(_width(polygons) > 180):
+            polygons[index] = shapely.transform(polygons[index], _from_0_to_360)
+            if _width(polygons[index]) > 180 or not polygons[index].is_valid:
+                found = "a polygon surrounds a pole or spans half the Earth"
+                raise OutputError(subject, found, "write .gpkg or .parquet")
+    bounds = shapely.bounds(polygons)
+    for index in np.flatnonzero((bounds[:, 0] < -180 - _ROUNDING) | (bounds[:, 2] > 180 + _ROUNDING)):
+        polygons[index] = _cut(polygons[index])
     return polygons
+
+
+def _from_0_to_360(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(xy + (xy[:, :1] < 0) * np.array([360.0, 0.0]))
+
+
+def _cut(polygon: shapely.Polygon) -> shapely.MultiPolygon:
+    """Cut a polygon at the antimeridian and bring its parts to longitudes from -180 to 180."""
+    pieces: list[shapely.Polygon] = []
+    for by in (-360.0, 0.0, 360.0):
+        inside = shapely.intersection(polygon, shapely.box(by - 180, -90, by + 180, 90))
+        moved = shapely.get_parts(shapely.transform(inside, partial(np.add, np.array([-by, 0.0]))))
+        pieces += [piece for piece in moved if isinstance(piece, shapely.Polygon) and not piece.is_empty]
+    return shapely.MultiPolygon(pieces)
 
 
 def _width(geometry: Any) -> Any:

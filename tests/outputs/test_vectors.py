@@ -125,6 +125,21 @@ def test_geojson_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
     assert area == pytest.approx(found.area_m2[0], rel=1e-3)
 
 
+@pytest.mark.parametrize("west", [-180, 0])
+def test_geojson_of_the_whole_earth(tmp_path: Path, west: int) -> None:
+    source = make_map(tmp_path / "a.tif", np.zeros((18, 36)), "EPSG:4326", Affine(10, 0, west, 0, -10, 90))
+    vectorize(source, tmp_path / "a.geojson")
+    found = read(tmp_path / "a.geojson")
+    assert found.total_bounds.tolist() == [-180, -90, 180, 90]
+    assert found.geometry.area.sum() == pytest.approx(360 * 180)
+
+
+def test_geojson_around_a_pole(tmp_path: Path) -> None:
+    source = make_map(tmp_path / "a.tif", np.zeros((4, 4)), "EPSG:3413", Affine(10, 0, -20, 0, -10, 20))
+    with pytest.raises(OutputError, match="surrounds a pole"):
+        vectorize(source, tmp_path / "a.geojson")
+
+
 @pytest.mark.parametrize(("count", "dtype"), [(1, "float32"), (3, "uint8")])
 def test_not_a_class_map(tmp_path: Path, count: int, dtype: str) -> None:
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", width=4, height=4, count=count, dtype=dtype) as d:
