@@ -1,7 +1,7 @@
 """Prompt packs: everything trained, and everything needed to use it, in one safetensors file of a few MB.
 
-A pack holds the prompters, the head and the mask token as tensors, and one JSON document in the file's metadata;
-reading one executes nothing. Format version 1 is described in ``docs/packs.md``.
+A pack holds the prompters, the head and the mask token as tensors, and one JSON document with its checksum in the
+file's metadata; reading one executes nothing. Format version 1 is described in ``docs/packs.md``.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _KEY = "gopt_geo_pack"
+_CHECKSUM_KEY = "meta_sha256"
+_DAMAGED = "get the pack again, or train it anew"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ClassInfo(_Strict):
@@ -183,13 +185,23 @@ def demo_pack_path() -> Path:
 
 
 def write_pack(path: Path, meta: PackMeta, state: Mapping[str, Tensor]) -> None:
-    """Write a pack; the folder must exist. Tensors are stored in the dtype they have."""
+    """Write a pack; the folder must exist. Tensors are stored in the dtype they have, under their checksum.
+
+    Raises
+    ------
+    ValueError
+        If the provenance isn't plain JSON: NaN and infinity have no place in it.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     meta = meta.model_copy(update={"tensors_sha256": state_digest(tensors)})
-    document = json.dumps(meta.model_dump(mode="json"), sort_keys=True)
+    document = json.dumps(meta.model_dump(mode="json"), sort_keys=True, allow_nan=False)
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(save_tensors(tensors, metadata={_KEY: document}))
+    temporary.write_bytes(save_tensors(tensors, metadata={_KEY: document, _CHECKSUM_KEY: _sha256(document)}))
     temporary.replace(path)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def read_pack(path: Path) -> Pack:
@@ -204,18 +216,20 @@ def read_pack(path: Path) -> Pack:
         content = path.read_bytes()
     except OSError as error:
         raise PackError(path, f"can't be read ({error.strerror})", "name an existing pack with --pack") from error
-    damaged = "get the pack again, or train it anew"
     try:
         state = load_tensors(content)
         (length,) = struct.unpack("<Q", content[:8])
-        document = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
+        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError, struct.error) as error:
-        raise PackError(path, f"not a whole safetensors file ({error})", damaged) from error
+        raise PackError(path, f"not a whole safetensors file ({error})", _DAMAGED) from error
+    document = header.get(_KEY)
     if document is None:
         raise PackError(path, "a safetensors file, but not a prompt pack", "name a pack that gopt-geo wrote")
+    if header.get(_CHECKSUM_KEY) != _sha256(document):
+        raise PackError(path, "its description doesn't match its checksum", _DAMAGED)
     meta = _parse(path, document)
     if state_digest(state) != meta.tensors_sha256:
-        raise PackError(path, "its tensors don't match their checksum", damaged)
+        raise PackError(path, "its tensors don't match their checksum", _DAMAGED)
     return Pack(meta, state, hashlib.sha256(content).hexdigest(), path)
 
 
@@ -232,9 +246,9 @@ def _parse(path: Path, document: str) -> PackMeta:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "pack"
-        raise PackError(path, f"{where}: {first['msg']}", "get the pack again, or train it anew") from error
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise PackError(path, "its description isn't JSON", "get the pack again, or train it anew") from error
+        raise PackError(path, f"{where}: {first['msg']}", _DAMAGED) from error
+    except (json.JSONDecodeError, AttributeError, RecursionError) as error:
+        raise PackError(path, "its description isn't a JSON object", _DAMAGED) from error
 
 
 def load_model(pack: Pack, backbone: Backbone | None = None) -> GoPT:
@@ -265,6 +279,6 @@ def load_model(pack: Pack, backbone: Backbone | None = None) -> GoPT:
     try:
         model = GoPT(backbone, pack.meta.config)
         model.load_trainable_state({k: v.to(torch.float32) for k, v in pack.state.items()})
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, KeyError) as error:
         raise PackError(subject, f"its tensors don't fit its description ({error})", "train it anew") from error
     return model.eval()

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,7 +17,15 @@ from torch import Tensor, nn
 
 from gopt_geo.errors import PackError
 
-__all__ = ["DEMO_ARCHITECTURE", "DEMO_BACKBONE", "Backbone", "build_vit", "load_backbone", "state_digest"]
+__all__ = [
+    "DEMO_ARCHITECTURE",
+    "DEMO_BACKBONE",
+    "Backbone",
+    "build_vit",
+    "demo_backbone_path",
+    "load_backbone",
+    "state_digest",
+]
 
 DEMO_BACKBONE = "gopt-geo:demo-vit-p8"
 DEMO_ARCHITECTURE: dict[str, Any] = {
@@ -27,6 +36,11 @@ DEMO_ARCHITECTURE: dict[str, Any] = {
     "num_heads": 3,
     "class_token": False,
 }
+
+
+def demo_backbone_path() -> Path:
+    """Path of the demo backbone's weights."""
+    return Path(str(files("gopt_geo"))) / "data" / "demo" / "backbone.safetensors"
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -123,7 +137,7 @@ def load_backbone(identity: str) -> Backbone:
         If the id is unknown, or its weights can't be had.
     """
     if identity == DEMO_BACKBONE:
-        path = Path(str(files("gopt_geo") / "data" / "demo" / "backbone.safetensors"))
+        path = demo_backbone_path()
         vit = build_vit(DEMO_ARCHITECTURE)
         try:
             state = {name: tensor.float() for name, tensor in load_file(path).items()}
@@ -138,8 +152,6 @@ def load_backbone(identity: str) -> Backbone:
 
 def _load_timm(name: str) -> VisionTransformer:
     """Load pre-trained weights through timm, which keeps a cache and downloads what it lacks."""
-    import timm
-
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0, dynamic_img_size=True)
     except (OSError, RuntimeError, ValueError, TypeError) as error:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from gopt_geo.models.backbone import Backbone
@@ -32,7 +32,7 @@ class GoptConfig(BaseModel):
     rank
         r of the prompters.
     groups
-        K, class tokens a modality.
+        K, class tokens a modality; the number of classes, but at least 8, where not given.
     hidden, upscale
         Of the head; see `MLPHead`.
     assignment
@@ -61,6 +61,24 @@ class GoptConfig(BaseModel):
     aux_stream: Literal["embed_only", "frozen"] = "embed_only"
     layers: tuple[int, ...] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_groups(cls, given: Any) -> Any:
+        """Fill in K: a group is not a class, but more classes call for more groups."""
+        if isinstance(given, Mapping) and "groups" not in given and isinstance(given.get("classes"), int):
+            return {**given, "groups": max(8, given["classes"])}
+        return given
+
+    @model_validator(mode="after")
+    def _distinct(self) -> GoptConfig:
+        """Modality names become parts of tensor names: plain words, each once."""
+        for name in self.modalities:
+            if not name.isidentifier():
+                raise ValueError(f"modality {name!r} is not a plain word")
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a modality is named twice in {self.modalities}")
+        return self
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """All modalities that the model reads, the primary one first."""
@@ -68,7 +86,7 @@ class GoptConfig(BaseModel):
 
 
 def token_validity(valid: Tensor, patch: int) -> Tensor:
-    """Validity of tokens: at least half of a patch's pixels carry data.
+    """Tell which tokens are valid: those with data in at least half of their patch's pixels.
 
     Parameters
     ----------
@@ -127,8 +145,13 @@ class GoPT(nn.Module):
 
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
         """Load what `trainable_state` gave; RuntimeError if names or shapes don't fit."""
-        frozen = {k: v for k, v in self.state_dict().items() if k.startswith("backbone.")}
-        self.load_state_dict({**frozen, **state})
+        wanted = set(self.trainable_state())
+        if wanted != set(state):  # the backbone's own tensors are refused too: other models may share it
+            odd = ", ".join(sorted(wanted ^ set(state))[:3])
+            raise RuntimeError(
+                f"{len(wanted - set(state))} tensors lack, {len(set(state) - wanted)} are foreign: {odd}"
+            )
+        self.load_state_dict(dict(state), strict=False)
 
     def forward(
         self, images: Mapping[str, Tensor], valid: Mapping[str, Tensor], groupings: list[Grouping] | None = None

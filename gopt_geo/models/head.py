@@ -59,9 +59,10 @@ class MLPHead(nn.Module):
         """
         projected = [layer(normalise_tokens(tap)) for layer, tap in zip(self.project, taps, strict=True)]
         hidden = F.gelu(self.fuse(F.gelu(torch.cat(projected, dim=-1))))
-        cells = self.classify(hidden).transpose(1, 2).unflatten(2, grid)
+        cells: Tensor = self.classify(hidden).transpose(1, 2).unflatten(2, grid)
         if self.upscale > 1:
             cells = F.pixel_shuffle(cells, self.upscale)
-        if cells.shape[-2:] == size:
+        if tuple(cells.shape[-2:]) == size:
             return cells
-        return F.interpolate(cells, size=size, mode="bilinear", align_corners=False)
+        resized: Tensor = F.interpolate(cells, size=size, mode="bilinear", align_corners=False)
+        return resized

@@ -17,8 +17,8 @@ __all__ = [
     "AcpMode",
     "AlignmentInducedCrossModalPrompter",
     "ClassAwareUniModalPrompter",
-    "GroupingPrompter",
     "Grouping",
+    "GroupingPrompter",
     "normalise_tokens",
 ]
 
@@ -97,7 +97,9 @@ class ClassAwareUniModalPrompter(nn.Module):
         groups, tokens = joint[:, :count], joint[:, count:]
         query, key = self.group_query(groups), self.token_key(tokens)
         cosine = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(1, 2)
-        assignment = self.assign(self.sharpness * cosine.float()) * valid.unsqueeze(1)
+        # In fp32 at least, whatever the precision of the rest: half precision would tie groups that differ.
+        similarity = self.sharpness * cosine.to(torch.promote_types(cosine.dtype, torch.float32))
+        assignment = self.assign(similarity) * valid.unsqueeze(1)
         assignment = assignment.to(tokens.dtype)
         gathered = assignment @ self.value(tokens) / (assignment.sum(dim=2, keepdim=True) + 1.0)
         return Grouping(groups + self.output(gathered), assignment, tokens)
@@ -108,11 +110,11 @@ class ClassAwareUniModalPrompter(nn.Module):
         Parameters
         ----------
         similarity
-            S, float32 [B, K, N].
+            S, float32 or float64 [B, K, N].
 
         Returns
         -------
-        float32 [B, K, N]; over K it sums to 1, and where hard it is one-hot.
+        The like of ``similarity``; over K it sums to 1, and where hard it is one-hot.
         """
         logits = similarity
         if self.training:
@@ -126,7 +128,7 @@ class ClassAwareUniModalPrompter(nn.Module):
         if not self.training:
             return one_hot
         soft = torch.softmax(logits, dim=1)
-        return one_hot + soft - soft.detach()
+        return one_hot + (soft - soft.detach())  # the bracket is 0 exactly, so that the sum stays one-hot
 
 
 class AlignmentInducedCrossModalPrompter(nn.Module):

@@ -37,11 +37,11 @@ class ArrayScene:
             raise ValueError(f"arrays of one scene have different sizes: {sorted(shapes)}")
         self.shape: tuple[int, int] = shapes.pop()
         self.modalities = tuple(values)
-        finite = {name: np.isfinite(array).all(axis=0) for name, array in values.items()}
-        self._valid = {name: finite[name] & (valid or finite).get(name, finite[name]) for name in values}
-        self._values = {
-            name: np.where(self._valid[name], array, np.float32(0)) for name, array in values.items()
+        finite = {name: np.asarray(np.isfinite(array).all(axis=0)) for name, array in values.items()}
+        self._valid: dict[str, NDArray[np.bool_]] = {
+            name: finite[name] & (valid or finite).get(name, finite[name]) for name in values
         }
+        self._values = {name: np.where(self._valid[name], array, np.float32(0)) for name, array in values.items()}
 
     def read(self, window: Window) -> SceneBlock:
         """Return a window, which may hang over the edges; invalid and 0 there."""

@@ -41,7 +41,8 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int], scale: float)
         positions = 3.0 + rng.uniform(0.0, 1.0) + np.arange(n) / scale  # the lattice doesn't start at the corner
         bases.append(BSpline.design_matrix(positions, knots, 3))
     coefficients = rng.standard_normal((bases[0].shape[1], bases[1].shape[1]))
-    surface = (bases[1] @ (bases[0] @ coefficients).T).T
+    down = np.asarray(bases[0] @ coefficients)
+    surface = np.asarray(bases[1] @ down.T).T
     return np.asarray(surface / _CUBIC_VARIANCE, dtype=np.float32)
 
 
@@ -93,7 +94,7 @@ def cell_hash(seed: int, *parts: NDArray[np.integer]) -> Float:
     -------
     float32 array of that shape.
     """
-    state = np.full(np.broadcast_shapes(*(p.shape for p in parts)), seed, dtype=np.uint64)
+    state = np.full(np.broadcast_shapes(*(p.shape for p in parts)), seed % 2**64, dtype=np.uint64)
     for part in parts:
         # splitmix64's finaliser: well mixed for small neighbouring integers, and the same everywhere.
         state = state + part.astype(np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)

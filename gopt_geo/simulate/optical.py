@@ -34,9 +34,7 @@ def hillshade(height: Float, pixel_size: float, azimuth: float, elevation: float
     south, east = np.gradient(height, pixel_size)
     normal = np.sqrt(1.0 + south**2 + east**2)
     to_sun = (
-        np.sin(elevation)
-        + south * np.cos(elevation) * np.cos(azimuth)
-        - east * np.cos(elevation) * np.sin(azimuth)
+        np.sin(elevation) + south * np.cos(elevation) * np.cos(azimuth) - east * np.cos(elevation) * np.sin(azimuth)
     )
     return np.asarray(np.maximum(to_sun, 0.15) / normal / np.sin(elevation), dtype=np.float32)
 
@@ -69,7 +67,7 @@ def render_optical(land: Landscape, seed: int) -> Float:
     sigma = 5.0 / land.pixel_size
     scene = np.stack([ndimage.gaussian_filter(band, sigma) for band in scene]) + haze[:, None, None]
     scene += 0.004 * rng.standard_normal(scene.shape).astype(np.float32)
-    return np.clip(scene, 0.001, 1.2).astype(np.float32)
+    return np.asarray(np.clip(scene, 0.001, 1.2), dtype=np.float32)
 
 
 def add_clouds(scene: Float, pixel_size: float, share: float, seed: int) -> tuple[Float, NDArray[np.uint8]]:
@@ -96,7 +94,7 @@ def add_clouds(scene: Float, pixel_size: float, share: float, seed: int) -> tupl
         return scene, mask
     rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
     field = fractal_field(rng, shape, 1400.0 / pixel_size, octaves=5, gain=0.5)
-    offset = tuple(int(round(rng.uniform(150, 350) * sign / pixel_size)) for sign in (-1, 1))
+    offset = tuple(round(rng.uniform(150, 350) * sign / pixel_size) for sign in (-1, 1))
     cast = np.roll(field, offset, axis=(0, 1))
     # Cloud and shadow overlap in part: the threshold is the one at which their union has the share asked for.
     threshold = float(np.quantile(np.maximum(field, cast), 1.0 - min(share, 1.0)))

@@ -54,7 +54,7 @@ def _corner_reflections(land: Landscape, rng: np.random.Generator, bands: int) -
     # An exponential law of strength; a wall returns the more the better it faces the radar, which chance decides.
     strength = 0.55 * rng.exponential(1.0, shape) * (rng.uniform(size=shape) < 0.5) * land.building
     streak = strength.copy()
-    reach = max(int(round(25.0 / land.pixel_size)), 1)
+    reach = max(round(25.0 / land.pixel_size), 1)
     for step in range(1, reach + 1):
         streak[:, :-step] += strength[:, step:] * 0.5**step
     cross_polarised = np.array([1.0, 0.16], dtype=np.float32)[:bands]

@@ -131,10 +131,7 @@ def simulate_scene(spec: SceneSpec) -> SimulatedScene:
     optical = render_optical(land, spec.seed)[:, inner[0], inner[1]]
     optical, clouds = add_clouds(optical, size, spec.cloud, spec.seed)
     power = backscatter(land, spec.seed, spec.sar_bands)
-    if spec.sar_grid == spec.grid:
-        sar = power[:, inner[0], inner[1]]
-    else:
-        sar = _look_up(power, spec, land)
+    sar = power[:, inner[0], inner[1]] if spec.sar_grid == spec.grid else _look_up(power, spec, land)
     return SimulatedScene(optical, speckle(sar, spec.looks, spec.seed), land.label[inner].copy(), clouds)
 
 
@@ -142,7 +139,7 @@ def _look_up(power: NDArray[np.float32], spec: SceneSpec, land: Landscape) -> ND
     """Mean backscatter at the centres of the SAR grid's pixels; NaN off the simulated ground."""
     rows, cols = np.meshgrid(*(np.arange(n) + 0.5 for n in spec.sar_grid.shape), indexing="ij")
     x, y = spec.sar_grid.affine * (cols, rows)
-    transformer = Transformer.from_crs(spec.sar_grid.crs.proj, spec.grid.crs.proj, always_xy=True)
+    transformer = Transformer.from_crs(spec.sar_crs or spec.crs, spec.crs, always_xy=True)
     col, row = ~spec.grid.affine * transformer.transform(x, y)
     height, width = land.label.shape
     row, col = np.floor(row + _MARGIN), np.floor(col + _MARGIN)
@@ -173,9 +170,9 @@ def write_scene(spec: SceneSpec, paths: Mapping[str, Path]) -> None:
     }
     _write(paths["scene"], numbers, spec.grid, OPTICAL_BANDS, tags, nodata=0, scale=1 / _DN)
     with np.errstate(divide="ignore", invalid="ignore"):
-        decibel = (10.0 * np.log10(scene.sar)).astype(np.float32)
-    # A thousandth of a dB is far below the speckle, and lets the file compress.
-    decibel = np.round(decibel * 256) / 256
+        decibel = 10.0 * np.log10(scene.sar)
+    # 1/256 dB is far below the speckle, and lets the file compress.
+    decibel = np.asarray(np.round(decibel * 256) / 256, dtype=np.float32)
     names = SAR_BANDS[: spec.sar_bands]
     _write(paths["sar"], decibel, spec.sar_grid, names, tags, nodata=math.nan, unit="dB")
     values = np.array(CLASS_VALUES, dtype=np.uint8)[scene.labels]

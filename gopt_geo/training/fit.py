@@ -37,6 +37,8 @@ def fit(
 ) -> float:
     """Train the parameters that require gradients: AdamW, one cycle with 10 % warm-up, clipping at 1.
 
+    The warm-up takes at least two steps.
+
     Parameters
     ----------
     model
@@ -65,7 +67,9 @@ def fit(
     matrices, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    # A warm-up of exactly one step would be one of no length to the schedule, and divide by zero.
+    warm_up = max(0.1, 2 / max(steps, 3))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warm_up)
     model.train()
     losses: list[float] = []
     started = time.monotonic()
