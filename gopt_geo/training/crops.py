@@ -13,7 +13,10 @@ from torch import Tensor
 from gopt_geo.simulate import SceneSpec, simulate_scene
 from gopt_geo.simulate.fields import smooth_field
 
-__all__ = ["Batch", "CropSampler", "Faults", "SceneStore"]
+__all__ = ["Batch", "CropSampler", "Faults", "SceneStore", "Statistics"]
+
+Triple = tuple[float, float, float]
+Statistics = dict[str, tuple[Triple, Triple]]
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,12 @@ class SceneStore:
         self.sar = np.stack([(10 * np.log10(s.sar[:1])).astype(np.float16) for s in scenes])
         self.labels = np.stack([s.labels for s in scenes])
 
-    def statistics(self, modality: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation by band over all scenes, in double precision."""
-        data = (self.optical if modality == "optical" else self.sar).astype(np.float64)
-        axes = (0, 2, 3)
-        return tuple(data.mean(axes).tolist()), tuple(data.std(axes).tolist())
+    def statistics(self, modality: str) -> tuple[Triple, Triple]:
+        """Mean and standard deviation of the backbone's three channels over all scenes; SAR fills all three."""
+        data = self.optical if modality == "optical" else self.sar
+        mean, std = (f((0, 2, 3), dtype=np.float64).tolist() for f in (data.mean, data.std))
+        first, second, third = (0, 1, 2) if modality == "optical" else (0, 0, 0)
+        return (mean[first], mean[second], mean[third]), (std[first], std[second], std[third])
 
     def class_shares(self, classes: int) -> NDArray[np.float64]:
         """Share of the pixels of each class."""
@@ -94,7 +98,7 @@ class CropSampler:
     def __init__(
         self,
         store: SceneStore,
-        statistics: dict[str, tuple[tuple[float, ...], tuple[float, ...]]],
+        statistics: Statistics,
         *,
         size: int,
         batch: int,
@@ -108,9 +112,7 @@ class CropSampler:
         """Draw batch ``index``."""
         rng = np.random.default_rng((self.seed, index))
         crops = [self._crop(rng) for _ in range(self.batch)]
-        images = {
-            name: torch.from_numpy(np.stack([c[i] for c in crops])) for i, name in enumerate(("optical", "sar"))
-        }
+        images = {name: torch.from_numpy(np.stack([c[i] for c in crops])) for i, name in enumerate(("optical", "sar"))}
         valid = {
             name: torch.from_numpy(np.stack([c[i + 2] for c in crops])) for i, name in enumerate(("optical", "sar"))
         }

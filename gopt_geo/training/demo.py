@@ -1,8 +1,10 @@
-"""Makes the embedded demo pack, and the single-modality packs it is compared with: ``python -m gopt_geo.training.demo``.
+"""Makes the embedded demo pack, and the single-modality packs it is compared with.
+
+    python -m gopt_geo.training.demo configs/demo_pack.yaml
 
 A small vision transformer is trained from scratch on simulated *optical* images only and then frozen; GoPT's
-prompters and head are trained on simulated optical + SAR pairs. All from seeds: training scenes have seeds from
-1000 on, and no seed from 9000 on is ever drawn here, so that those can serve as unseen scenes.
+prompters and head are trained on simulated optical + SAR pairs. Everything random derives from seeds; no scene with
+a seed from 9000 on is ever drawn here, so that those can serve as unseen ones.
 """
 
 from __future__ import annotations
@@ -12,29 +14,79 @@ import logging
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from gopt_geo.models.backbone import DEMO_ARCHITECTURE, DEMO_BACKBONE, Backbone, build_vit
+from gopt_geo.models.backbone import (
+    DEMO_ARCHITECTURE,
+    DEMO_BACKBONE,
+    Backbone,
+    build_vit,
+    demo_backbone_path,
+    load_backbone,
+)
 from gopt_geo.models.gopt import GoPT, GoptConfig
-from gopt_geo.packs import BackboneRef, ClassInfo, ModalityInfo, PackMeta, write_pack
+from gopt_geo.packs import (
+    BackboneRef,
+    ClassInfo,
+    ModalityInfo,
+    PackMeta,
+    demo_pack_path,
+    load_model,
+    read_pack,
+    write_pack,
+)
 from gopt_geo.simulate import CLASS_COLORS, CLASS_NAMES, CLASS_VALUES
-from gopt_geo.training.crops import Batch, CropSampler, Faults, SceneStore
+from gopt_geo.training.crops import Batch, CropSampler, Faults, SceneStore, Statistics
 from gopt_geo.training.fit import class_weights, fit
 
-__all__ = ["main", "train_demo"]
+__all__ = ["PARTS", "DemoConfig", "DemoTrainer", "describe", "main"]
 
 logger = logging.getLogger(__name__)
 
-TILE = 128
-FIRST_SEED = 1000
-HEAD = {"hidden": 128, "upscale": 8}
-Statistics = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
+Part = Literal["backbone", "optical_only", "sar_only", "gopt"]
+PARTS: tuple[Part, ...] = ("backbone", "optical_only", "sar_only", "gopt")
+FIRST_TEST_SEED = 9000
 
 
-class _Trainable(nn.Module):
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SceneConfig(_Strict):
+    """Training scenes: seeds ``first_seed`` to ``first_seed + count - 1``, ``size`` pixels square."""
+
+    first_seed: int = Field(ge=0)
+    count: int = Field(ge=1)
+    size: int = Field(ge=128)
+
+
+class PartConfig(_Strict):
+    """Training of one part: see `fit` and `Faults`."""
+
+    steps: int = Field(ge=10)
+    batch: int = Field(ge=1)
+    rate: float = Field(gt=0)
+    decay: float = Field(ge=0)
+    faults: Faults
+
+
+class DemoConfig(_Strict):
+    """Contents of ``configs/demo_pack.yaml``."""
+
+    scenes: SceneConfig
+    tile: int = Field(ge=8)
+    head: dict[Literal["hidden", "upscale"], int]
+    parts: dict[Part, PartConfig]
+    gopt: dict[str, Any]
+
+
+class _LearningBackbone(nn.Module):
     """A GoPT without prompters whose backbone learns too: how the demo backbone is made."""
 
     def __init__(self, model: GoPT) -> None:
@@ -47,46 +99,24 @@ class _Trainable(nn.Module):
         return logits
 
 
-def train_backbone(sampler: CropSampler, weights: Tensor, steps: int, folder: Path) -> GoPT:
-    """Train the backbone and a head on optical crops, and save the backbone in half precision.
+def describe(
+    model: GoPT, title: str, statistics: Statistics, *, tile: int, provenance: dict[str, Any] | None = None
+) -> PackMeta:
+    """Build the metadata of a pack trained on simulated scenes.
 
-    Returns
-    -------
-    The RGB-only model, its backbone frozen and rounded to what the file holds.
+    Parameters
+    ----------
+    model
+        Trained.
+    title
+        For people.
+    statistics
+        Modality to (mean, std) of its three channels.
+    tile
+        Edge of the training crops in pixels.
+    provenance
+        Data, steps, versions.
     """
-    vit = build_vit(DEMO_ARCHITECTURE)
-    config = GoptConfig(classes=len(CLASS_NAMES), auxiliary=(), **HEAD)
-    model = GoPT(Backbone(vit, DEMO_BACKBONE), config)
-    learner = _Trainable(model)
-    fit(learner, learner, sampler, steps=steps, rate=1e-3, weights=weights, decay=0.05)
-    path = folder / "backbone.safetensors"
-    save_file({k: v.half().contiguous() for k, v in vit.state_dict().items()}, path)
-    vit.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    model.backbone = Backbone(vit, DEMO_BACKBONE)
-    return model
-
-
-def train_prompted(
-    backbone: Backbone, config: GoptConfig, start: GoPT | None, sampler: CropSampler, weights: Tensor, steps: int
-) -> GoPT:
-    """Train prompters and head on a frozen backbone, the head starting from another model's where there is one."""
-    model = GoPT(backbone, config)
-    if start is not None:
-        model.head.load_state_dict(start.head.state_dict())
-        model.mask_token.data.copy_(start.mask_token.data)
-
-    def forward(batch: Batch) -> Tensor:
-        # A modality that is missing as a whole is told by its validity, as at the edge of a swath.
-        images = {m: batch.images[m] for m in config.modalities}
-        logits: Tensor = model(images, {m: batch.valid[m] for m in config.modalities})
-        return logits
-
-    fit(model, forward, sampler, steps=steps, rate=3e-3, weights=weights)
-    return model
-
-
-def describe(model: GoPT, title: str, statistics: Statistics, provenance: dict[str, object]) -> PackMeta:
-    """Build the metadata of a demo pack."""
     infos = {}
     for name in model.config.modalities:
         mean, std = statistics[name]
@@ -107,88 +137,131 @@ def describe(model: GoPT, title: str, statistics: Statistics, provenance: dict[s
         classes=tuple(ClassInfo(value=v, name=n, color=c) for v, n, c in legend),
         modalities=infos,
         resolution_m=10.0,
-        tile_size=TILE,
-        overlap=TILE // 4,
-        provenance=provenance,
+        tile_size=tile,
+        overlap=tile // 4,
+        provenance=provenance or {},
     )
 
 
-def train_demo(data: Path, packs: Path, *, scenes: int, steps: dict[str, int], only: set[str]) -> None:
-    """Train everything, or the parts named, and write backbone and packs.
+class DemoTrainer:
+    """Trains the parts one after the other; each starts from the files that the one before it wrote.
 
     Parameters
     ----------
-    data
-        Folder of the embedded backbone and pack.
+    config
+        From ``configs/demo_pack.yaml``.
     packs
-        Folder of the packs to compare with.
-    scenes
-        Number of training scenes.
-    steps
-        Steps of ``backbone``, ``rgb``, ``sar`` and ``gopt``.
-    only
-        Parts to train; what isn't named is taken from its file.
+        Folder of the single-modality packs.
     """
-    torch.manual_seed(0)
-    store = SceneStore(range(FIRST_SEED, FIRST_SEED + scenes))
-    optical, sar = store.statistics("optical"), store.statistics("sar")
-    statistics = {"optical": optical, "sar": (sar[0] * 3, sar[1] * 3)}
-    weights = class_weights(store.class_shares(len(CLASS_NAMES)))
-    provenance: dict[str, object] = {
-        "data": f"simulated scenes of gopt-geo {version('gopt-geo')}, seeds {FIRST_SEED} to {FIRST_SEED + scenes - 1}",
-        "steps": steps,
-        "versions": {n: version(n) for n in ("torch", "timm", "numpy")} | {"python": platform.python_version()},
-    }
-    logger.info("%d scenes, class shares %s", scenes, store.class_shares(len(CLASS_NAMES)).round(3).tolist())
 
-    def sampler(seed: int, batch: int, **faults: float) -> CropSampler:
-        return CropSampler(store, statistics, size=TILE, batch=batch, faults=Faults(**faults), seed=seed)
+    def __init__(self, config: DemoConfig, packs: Path) -> None:
+        self.config, self.packs = config, packs
+        scenes = config.scenes
+        if scenes.first_seed + scenes.count > FIRST_TEST_SEED:
+            raise ValueError(f"seeds from {FIRST_TEST_SEED} on are kept for tests")
+        self.store = SceneStore(range(scenes.first_seed, scenes.first_seed + scenes.count), scenes.size)
+        shares = self.store.class_shares(len(CLASS_NAMES))
+        self.weights = class_weights(shares)
+        self.statistics = {name: self.store.statistics(name) for name in ("optical", "sar")}
+        logger.info("%d scenes, class shares %s", scenes.count, shares.round(3).tolist())
 
-    if "backbone" in only:
-        rgb = train_backbone(sampler(1, 16, cloudy=0.3), weights, steps["backbone"], data)
-        write_pack(data / "start.part", describe(rgb, "start", statistics, {}), rgb.trainable_state())
-    from gopt_geo.packs import load_model, read_pack
+    def train(self, part: Part) -> None:
+        """Train one part and write its file."""
+        torch.manual_seed(PARTS.index(part))
+        logger.info("training %s", part)
+        {"backbone": self._backbone, "optical_only": self._optical, "sar_only": self._sar, "gopt": self._gopt}[part]()
 
-    rgb = load_model(read_pack(data / "start.part"))
-    if "rgb" in only:
-        rgb = train_prompted(
-            rgb.backbone, rgb.config, rgb, sampler(2, 32, cloudy=0.3, no_optical=0.02), weights, steps["rgb"]
+    def _fit(self, part: Part, learner: nn.Module, model: GoPT) -> None:
+        settings = self.config.parts[part]
+        sampler = CropSampler(
+            self.store,
+            self.statistics,
+            size=self.config.tile,
+            batch=settings.batch,
+            faults=settings.faults,
+            seed=1 + PARTS.index(part),
         )
-        save(packs / "optical_only.safetensors", rgb, "demo, optical alone", statistics, provenance)
-    if "sar" in only:
-        config = GoptConfig(classes=len(CLASS_NAMES), auxiliary=(), primary="sar", **HEAD)
-        model = train_prompted(rgb.backbone, config, None, sampler(3, 32, half_sar=0.1), weights, steps["sar"])
-        save(packs / "sar_only.safetensors", model, "demo, SAR alone", statistics, provenance)
-    if "gopt" in only:
-        config = GoptConfig(classes=len(CLASS_NAMES), token_value=True, **HEAD)
-        faults = {"cloudy": 0.4, "no_optical": 0.06, "no_sar": 0.12, "half_sar": 0.06}
-        model = train_prompted(rgb.backbone, config, rgb, sampler(4, 32, **faults), weights, steps["gopt"])
-        save(data / "demo.gopt.safetensors", model, "demo", statistics, provenance)
 
+        def forward(batch: Batch) -> Tensor:
+            # A modality that is missing as a whole is told by its validity, as at the edge of a swath.
+            names = model.config.modalities
+            logits: Tensor = model({m: batch.images[m] for m in names}, {m: batch.valid[m] for m in names})
+            return logits
 
-def save(path: Path, model: GoPT, title: str, statistics: Statistics, provenance: dict[str, object]) -> None:
-    """Write a pack in half precision."""
-    state = {name: tensor.half() for name, tensor in model.trainable_state().items()}
-    write_pack(path, describe(model, title, statistics, provenance), state)
+        fit(
+            learner,
+            forward,
+            sampler,
+            steps=settings.steps,
+            rate=settings.rate,
+            weights=self.weights,
+            decay=settings.decay,
+        )
+
+    def _write(self, model: GoPT, path: Path, title: str) -> None:
+        """Write a pack in half precision."""
+        scenes = self.config.scenes
+        provenance = {
+            "data": f"simulated, seeds {scenes.first_seed} to {scenes.first_seed + scenes.count - 1}",
+            "parts": {name: part.model_dump(mode="json") for name, part in self.config.parts.items()},
+            "versions": {n: version(n) for n in ("gopt-geo", "torch", "timm", "numpy")}
+            | {"python": platform.python_version()},
+        }
+        meta = describe(model, title, self.statistics, tile=self.config.tile, provenance=provenance)
+        write_pack(path, meta, {name: tensor.half() for name, tensor in model.trainable_state().items()})
+
+    def _start(self) -> GoPT:
+        return load_model(read_pack(self.packs / "optical_only.safetensors"))
+
+    def _backbone(self) -> None:
+        vit = build_vit(DEMO_ARCHITECTURE)
+        config = GoptConfig(classes=len(CLASS_NAMES), auxiliary=(), **self.config.head)
+        model = GoPT(Backbone(vit, DEMO_BACKBONE), config)
+        learner = _LearningBackbone(model)
+        self._fit("backbone", learner, model)
+        # Rounded to what the file holds before anything else is trained on it.
+        content = save({k: v.half().contiguous() for k, v in vit.state_dict().items()})
+        vit.load_state_dict({k: v.float() for k, v in load(content).items()})
+        model.backbone = Backbone(vit, DEMO_BACKBONE)
+        demo_backbone_path().write_bytes(content)
+        self._write(model, self.packs / "optical_only.safetensors", "demo, optical alone")
+
+    def _optical(self) -> None:
+        model = self._start()
+        self._fit("optical_only", model, model)
+        self._write(model, self.packs / "optical_only.safetensors", "demo, optical alone")
+
+    def _sar(self) -> None:
+        config = GoptConfig(classes=len(CLASS_NAMES), auxiliary=(), primary="sar", **self.config.head)
+        model = GoPT(load_backbone(DEMO_BACKBONE), config)
+        self._fit("sar_only", model, model)
+        self._write(model, self.packs / "sar_only.safetensors", "demo, SAR alone")
+
+    def _gopt(self) -> None:
+        start = self._start()
+        config = GoptConfig(classes=len(CLASS_NAMES), **self.config.head, **self.config.gopt)
+        model = GoPT(start.backbone, config)
+        model.head.load_state_dict(start.head.state_dict())
+        model.mask_token.data.copy_(start.mask_token.data)
+        self._fit("gopt", model, model)
+        self._write(model, demo_pack_path(), "demo")
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parts = ("backbone", "rgb", "sar", "gopt")
-    parser = argparse.ArgumentParser(description=__doc__)
-    here = Path(__file__).resolve().parents[1]
-    parser.add_argument("--data", type=Path, default=here / "data" / "demo")
-    parser.add_argument("--packs", type=Path, default=here.parent / "benchmarks" / "packs")
-    parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
-    for part, steps in zip(parts, (3000, 300, 500, 1000), strict=True):
-        parser.add_argument(f"--{part}-steps", type=int, default=steps)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--packs", type=Path, default=Path("benchmarks/packs"), help="folder of the other packs")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for folder in (given.data, given.packs):
+    config = DemoConfig.model_validate(yaml.safe_load(given.config.read_text(encoding="utf-8")))
+    for folder in (demo_pack_path().parent, given.packs):
         folder.mkdir(parents=True, exist_ok=True)
-    steps = {part: getattr(given, f"{part}_steps") for part in parts}
-    train_demo(given.data, given.packs, scenes=given.scenes, steps=steps, only=set(given.only))
+    trainer = DemoTrainer(config, given.packs)
+    for part in PARTS:
+        if part in given.only:
+            trainer.train(part)
 
 
 if __name__ == "__main__":
