@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -96,12 +95,8 @@ def run(source, model, window=None, *, progress=None, **options):
 
 
 def no_reader_left() -> bool:
-    """Whether the reader threads have ended (they get a moment to leave their last line)."""
-    for _ in range(100):
-        if not any(t.name.startswith("gopt-geo-reader") for t in threading.enumerate()):
-            return True
-        time.sleep(0.01)
-    return False
+    """Whether all reader threads have ended; at once, not soon."""
+    return not any(thread.name.startswith("gopt-geo-reader") for thread in threading.enumerate())
 
 
 @pytest.fixture(scope="session")
