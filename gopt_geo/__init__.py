@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gopt_geo.api import evaluate, info, predict, simulate, vectorize
+    from gopt_geo.api import evaluate, info, predict, simulate_files, vectorize
 
-__all__ = ["__version__", "evaluate", "info", "predict", "simulate", "vectorize"]
+    __version__: str
 
-try:
-    __version__ = version("gopt-geo")
-except PackageNotFoundError:  # a source tree that isn't installed
-    __version__ = "0+unknown"
+__all__ = ["__version__", "evaluate", "info", "predict", "simulate_files", "vectorize"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the verbs when they are first used: torch and GDAL take seconds, and ``--help`` needs neither."""
-    if name in __all__:
-        return getattr(import_module("gopt_geo.api"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load what is used when it is first used: torch and GDAL take seconds, and ``--help`` needs neither."""
+    if name == "__version__":
+        value = _version()
+    elif name in __all__:
+        value = getattr(import_module("gopt_geo.api"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gopt-geo")
+    except PackageNotFoundError:  # a source tree that isn't installed
+        return "0+unknown"

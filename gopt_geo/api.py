@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions on paths: predict, evaluate, vectorize, info, simulate."""
+"""The verbs of the command line as functions on paths: predict, evaluate, vectorize, info, simulate_files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gopt_geo.outputs.vectors import vectorize as write_polygons
 from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import SceneSpec, write_scene
 
-__all__ = ["PredictReport", "Progress", "evaluate", "info", "predict", "simulate", "vectorize"]
+__all__ = ["PredictReport", "Progress", "evaluate", "info", "predict", "simulate_files", "vectorize"]
 
 
 def evaluate(prediction: Path, reference: Path) -> Assessment:
@@ -66,7 +66,7 @@ def vectorize(
     return counts
 
 
-def simulate(
+def simulate_files(
     output_dir: Path,
     *,
     seed: int = 0,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+
+import rasterio
 
 from gopt_geo.errors import SourceError
 from gopt_geo.grid import GeoBox, pixel_size_m
 from gopt_geo.models import GoPT, load_backbone
+from gopt_geo.outputs.legend import read_legend
 from gopt_geo.packs import Pack, load_model, read_pack
 from gopt_geo.scene import RasterSource
 
@@ -44,7 +48,26 @@ def describe_raster(path: Path) -> dict[str, Any]:
             }
             for index, name, tags in zip(source.indexes, source.band_names, source.tags, strict=True)
         ]
-        described |= source.metadata()
+        described |= _stored(path, source.indexes[0])
+    return described
+
+
+def _stored(path: Path, first: int) -> dict[str, Any]:
+    """Read what the file says besides its pixels: nodata, storage, legend, and gopt-geo's tags."""
+    with rasterio.open(path) as dataset:
+        nodata = dataset.nodata
+        described: dict[str, Any] = {
+            # NaN is no JSON number.
+            "nodata": nodata if nodata is None or math.isfinite(nodata) else str(nodata),
+            "driver": dataset.driver,
+            "layout": dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"),
+            "compression": dataset.compression.value if dataset.compression is not None else None,
+            "overviews": dataset.overviews(first),
+            "tags": {key: value for key, value in sorted(dataset.tags().items()) if key.startswith("GOPT_GEO")},
+        }
+    legend = read_legend(path)
+    if legend:
+        described["classes"] = [{"value": e.value, "name": e.name, "color": e.color} for e in legend]
     return described
 
 
@@ -54,11 +77,18 @@ def _grid(grid: GeoBox) -> dict[str, Any]:
     return {
         "height": grid.shape[0],
         "width": grid.shape[1],
-        "crs": str(grid.crs) if grid.crs is not None else None,
+        "crs": _crs_name(grid),
         "affine": [float(v) for v in grid.affine[:6]],
         "bounds": [box.left, box.bottom, box.right, box.top],
         "pixel_size_m": round(pixel_size_m(grid), 6) if grid.crs is not None else None,
     }
+
+
+def _crs_name(grid: GeoBox) -> str | None:
+    """Code of the grid's CRS, or its WKT where it has none."""
+    if grid.crs is None:
+        return None
+    return f"EPSG:{grid.crs.epsg}" if grid.crs.epsg is not None else str(grid.crs)
 
 
 def describe_pack(pack: Pack) -> dict[str, Any]:

@@ -5,29 +5,30 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from gopt_geo.errors import OutputError
-from gopt_geo.grid import Window
+from gopt_geo.errors import BandError, GoptGeoError, GridError, OutputError
+from gopt_geo.grid import Window, lattice
 from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.preview import preview as draw_preview
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize
 from gopt_geo.packs import ClassInfo
-from gopt_geo.scene import AlignedSource, RasterSource, Scene
+from gopt_geo.scene import BLOCK, AlignedSource, RasterSource, Scene
+from gopt_geo.scene.extent import place_scene
 
-__all__ = ["NODATA", "Progress", "Targets", "map_rows", "write_map", "write_preview", "write_vectors"]
+__all__ = ["NODATA", "Progress", "Targets", "map_rows", "open_reference", "write_map", "write_preview", "write_vectors"]
 
 NODATA = 255
 _PREVIEW_EDGE = 900
-_PREVIEW_ROWS = 64  # rows of the picture made at a time: a whole scene at full size would not fit
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Targets:
         vectors = [path for path in staged if path not in rasters]
         percent = staging.path(confidence, RASTER_ENDINGS) if confidence is not None else None
         picture = staging.path(preview, (".png",)) if preview is not None else None
+        if preview is not None and find_spec("matplotlib") is None:
+            raise OutputError(preview, "matplotlib isn't installed", "pip install 'gopt-geo[report]', or leave it out")
         if not rasters or (vectors and percent is None):
             # Inside a staged folder: should this run be killed, the next one clears it away with the rest.
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=staged[0].parent)))
@@ -149,8 +152,39 @@ def write_vectors(targets: Targets) -> tuple[int, ...]:
     return tuple(vectorize(targets.rasters[0], path, confidence=targets.confidence) for path in targets.vectors)
 
 
+def open_reference(path: Path, scene: Scene) -> closing[AlignedSource]:
+    """Open a label raster on the grid of a scene.
+
+    Raises
+    ------
+    GoptGeoError
+        If it can't be read, has several bands, or shows other ground than the scene.
+    """
+    source = RasterSource(path)
+    try:
+        if source.count != 1:
+            raise BandError(path, f"it has {source.count} bands", "give a label raster, which has one")
+        by_pixel = scene.grid.crs is None
+        if by_pixel and source.grid.shape != scene.grid.shape:
+            found = f"its shape {source.grid.shape} differs from the scene's {scene.shape}"
+            raise GridError(path, found, "--pixel-grid needs rasters of equal shape")
+        if not by_pixel:
+            if source.grid.crs is None:
+                raise GridError(path, "it has no CRS", "set it with gdal_edit -a_srs")
+            grids = {"scene": ("the scene", scene.grid), "reference": (str(path), source.grid)}
+            place_scene(grids, scene.grid, "optical")
+        return closing(AlignedSource(source, scene.grid, "nearest", by_pixel=by_pixel, cache_bytes=0))
+    except GoptGeoError:
+        source.close()
+        raise
+
+
 def write_preview(
-    scene: Scene, targets: Targets, classes: Sequence[ClassInfo], reference: Path | None, step: int | None = None
+    scene: Scene,
+    targets: Targets,
+    classes: Sequence[ClassInfo],
+    reference: AlignedSource | None,
+    step: int | None = None,
 ) -> None:
     """Draw optical, SAR, map and reference side by side, thinned to at most 900 pixels a side.
 
@@ -163,7 +197,7 @@ def write_preview(
     classes
         Legend.
     reference
-        Label raster on any grid, or None.
+        Labels on the scene's grid, or None.
     step
         Every how many pixels are shown; chosen from the size if None.
     """
@@ -171,30 +205,42 @@ def write_preview(
         return
     height, width = scene.shape
     step = step or -(-max(height, width) // _PREVIEW_EDGE)
-    labels = None
-    if reference is not None:
-        labels = AlignedSource(RasterSource(reference), scene.grid, resampling="nearest")
-    optical, radar, truth = [], [], []
-    for row in range(0, height, _PREVIEW_ROWS * step):
-        window = Window(row, 0, min(_PREVIEW_ROWS * step, height - row), width)
-        block = scene.read(window)
-        thin = (..., slice(None, None, step), slice(None, None, step))
-        images = {name: np.where(block.valid[name], values, np.nan)[thin] for name, values in block.values.items()}
-        optical.append(images["optical"])
-        radar.append(images["sar"] if "sar" in images else np.full_like(images["optical"][:1], np.nan))
-        if labels is not None:
-            values, valid = labels.read(window)
-            truth.append(np.where(valid[thin], values[0][thin], NODATA).astype(np.uint8))
+    shape = -(-height // step), -(-width // step)
+    optical = np.full((3, *shape), np.nan, np.float32)
+    radar = np.full(shape, np.nan, np.float32) if "sar" in scene.modalities else None
+    mapped = np.full(shape, NODATA, np.uint8)
+    truth = np.full(shape, NODATA, np.uint8) if reference is not None else None
     with rasterio.open(targets.rasters[0]) as dataset:
-        # Strided reads would average or pick by overview; the picture shows the map's own pixels.
-        rows = [
-            dataset.read(1, window=((r, min(r + 1, height)), (0, width)))[:, ::step] for r in range(0, height, step)
-        ]
-    draw_preview(
-        targets.preview,
-        np.concatenate(optical, axis=1),
-        np.concatenate(radar, axis=1)[0],
-        np.concatenate(rows),
-        np.concatenate(truth) if truth else None,
-        classes,
+        # Block by block: rows across a wide scene, or the whole of it, would not fit.
+        for block in lattice(Window(0, 0, height, width), BLOCK):
+            window = block.clip((height, width))
+            if window is None:
+                continue
+            first = -window.row % step, -window.col % step
+            thin = (..., slice(first[0], None, step), slice(first[1], None, step))
+            there = (..., *_thinned(window, first, step))
+            read = scene.read(window)
+            optical[there] = _shown(read.values["optical"], read.valid["optical"])[thin][:3]
+            if radar is not None:
+                radar[there] = _shown(read.values["sar"], read.valid["sar"])[thin][0]
+            place = ((window.row, window.row_stop), (window.col, window.col_stop))
+            mapped[there] = dataset.read(1, window=place)[thin]
+            if reference is not None and truth is not None:
+                labels, labelled = reference.read(window)
+                known = labelled & (labels[0] >= 0) & (labels[0] < NODATA)
+                truth[there] = np.where(known, labels[0], NODATA)[thin].astype(np.uint8)
+    draw_preview(targets.preview, optical, radar, mapped, truth, classes)
+
+
+def _thinned(window: Window, first: tuple[int, int], step: int) -> tuple[slice, slice]:
+    """Rows and columns of the picture that a window's pixels, from ``first`` in steps, fall on."""
+    row, col = (window.row + first[0]) // step, (window.col + first[1]) // step
+    return (
+        slice(row, row + len(range(first[0], window.height, step))),
+        slice(col, col + len(range(first[1], window.width, step))),
     )
+
+
+def _shown(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values with NaN where there is no data."""
+    return np.where(valid, values, np.float32(np.nan))

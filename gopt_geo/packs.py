@@ -41,7 +41,6 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _KEY = "gopt_geo_pack"
-_CHECKSUM = "gopt_geo_pack_sha256"
 _CHECKSUM_KEY = "meta_sha256"
 _DAMAGED = "get the pack again, or train it anew"
 
@@ -203,10 +202,6 @@ def write_pack(path: Path, meta: PackMeta, state: Mapping[str, Tensor]) -> None:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _digest(document: str) -> str:
-    return hashlib.sha256(document.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_pack(path: Path) -> Pack:

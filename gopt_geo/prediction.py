@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from gopt_geo.errors import DeviceMemoryError, GoptGeoError, PackError, ResolutionError
+import gopt_geo
+from gopt_geo.ceiling import GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
+from gopt_geo.errors import BandError, DeviceMemoryError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.grid import pixel_size_m
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
+from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
-from gopt_geo.mapping import Progress, Targets, write_map, write_preview, write_vectors
+from gopt_geo.mapping import Progress, Targets, open_reference, write_map, write_preview, write_vectors
 from gopt_geo.outputs.staging import Staging
-from gopt_geo.packs import ModalityInfo, Pack, PackMeta, demo_pack_path, load_model, read_pack
-from gopt_geo.scene import Scene, SourceSpec, open_scene
+from gopt_geo.outputs.vectors import check_vector_output
+from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
+from gopt_geo.scene import BLOCK, Scene, SourceSpec, open_scene
 from gopt_geo.scene.extent import Extent
 
-__all__ = ["PredictReport", "choose_pack", "parse_bytes", "predict"]
+__all__ = ["PredictReport", "choose_pack", "predict"]
 
 _RATIO = 1.5  # promise 7: a scene further from the pack's pixel size than this is refused
-_GDAL_CACHE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -80,35 +79,23 @@ def choose_pack(pack: Path | None) -> tuple[Pack, list[str]]:
     return read, notices
 
 
-def parse_bytes(text: str) -> int:
-    """Read a number of bytes such as ``2GB``, ``500 MiB`` or ``1.5g``.
-
-    Raises
-    ------
-    GoptGeoError
-        If it isn't one.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
-    if match is None or float(match[1]) <= 0:
-        raise GoptGeoError(f"--max-memory {text}", "not a number of bytes", "write it as 500MB, 2GB or 1.5GiB")
-    power = " kmgt".index(match[2].lower() or " ")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-
-
-def _bands(text: str | None) -> list[int | str] | None:
+def _bands(text: str | None, option: str) -> list[int | str] | None:
     """Split a list of bands; whole numbers are 1-based indices, all else names."""
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return [int(part) if part.isdigit() else part for part in parts]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise BandError(f"{option} {text!r}", "a band is missing in the list", f"write it as {option} 3,2,1 or B04,B03")
+    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def _spec(
-    path: Path, info: ModalityInfo, bands: str | None, units: str | None, mask: Path | None = None
+    name: str, path: Path, meta: PackMeta, bands: str | None, units: str | None, mask: Path | None = None
 ) -> SourceSpec:
+    info = meta.modalities[name]
     return SourceSpec(
         path=path,
-        bands=_bands(bands),
+        bands=_bands(bands, f"--{name}-bands"),
         units=units,
         target_units=info.units,
         count=len(info.bands),
@@ -135,15 +122,16 @@ def _device(name: str) -> torch.device:
     """Resolve ``auto`` and refuse a device that isn't there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wrong = GoptGeoError(f"--device {name}", "there is no such device here", "use auto, cpu or cuda[:n]")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise wrong
         torch.empty(1, device=device)
     except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            f"device {name}", "no memory left on it", "free it, or use another --device"
-        ) from error
+        raise DeviceMemoryError(f"device {name}", "no memory left on it", "free it, or use another --device") from error
     except (RuntimeError, AssertionError) as error:
-        raise GoptGeoError(f"--device {name}", "there is no such device here", "use auto, cpu or cuda[:n]") from error
+        raise wrong from error
     return device
 
 
@@ -158,17 +146,59 @@ def _check_modalities(pack: Pack, inputs: Mapping[str, Path]) -> None:
         )
 
 
-def _reserved(model: PackModel, options: TileOptions) -> int:
-    """Bytes under ``--max-memory`` that the tiler doesn't see: the libraries, GDAL's cache, the model at work."""
-    own = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
-    return own + _GDAL_CACHE + model.working_memory(options.tile_size, options.batch_size)
+def _options(
+    meta: PackMeta,
+    tile_size: int | None,
+    overlap: int | None,
+    *,
+    batch_size: int,
+    blend: BlendKind,
+    readers: int,
+    max_memory: str | None,
+    device: str,
+) -> TileOptions:
+    """Tile options as asked for, else as the pack recommends."""
+    size = tile_size if tile_size is not None else meta.tile_size
+    return TileOptions(
+        tile_size=size,
+        overlap=overlap if overlap is not None else max(0, min(meta.overlap, size // 2)),
+        batch_size=batch_size,
+        blend=blend,
+        readers=readers,
+        max_memory=parse_bytes(max_memory) if max_memory is not None else None,
+        device=_device(device),
+    )
+
+
+def _reserved(model: PackModel, options: TileOptions, scene: Scene, products: int) -> int:
+    """Bytes under ``--max-memory`` that the tiler doesn't see: libraries and weights, caches, readers, the writer."""
+    return (
+        resident_memory()
+        + GDAL_CACHE
+        + model.working_memory(options.tile_size, options.batch_size)
+        + scene.cache_bytes
+        + options.readers * scene.block_memory
+        + products * BLOCK * scene.shape[1]
+    )
+
+
+def _memory_notices(run: RunReport, options: TileOptions, targets: Targets) -> list[str]:
+    """Say what the ceiling cost, and what it doesn't hold for."""
+    if options.max_memory is None:
+        return []
+    notices = []
+    if run.repeated_tiles:
+        notices.append(f"--max-memory: {run.strips} column strips, {run.repeated_tiles} of {run.tiles} tiles ran twice")
+    if targets.vectors:
+        notices.append("warning: --max-memory doesn't bound the polygons, which are made of the whole map at once")
+    return notices
 
 
 def _tags(pack: Pack, options: TileOptions, inputs: dict[str, Path], scene: Scene) -> dict[str, str]:
     """Tags that say how the map was made."""
     meta = pack.meta
     tags = {
-        "GOPT_GEO_VERSION": version("gopt-geo"),
+        "GOPT_GEO_VERSION": gopt_geo.__version__,
         "GOPT_GEO_TORCH": torch.__version__,
         "GOPT_GEO_PACK": meta.title,
         "GOPT_GEO_PACK_SHA256": pack.sha256,
@@ -272,48 +302,57 @@ def predict(
     """
     started = time.monotonic()
     inputs = {"optical": optical} | ({"sar": sar} if sar is not None else {})
-    also = [p for p in (cloud_mask, reference, pack) if p is not None]
+    if reference is not None and preview is None:
+        raise GoptGeoError(
+            "--reference", "it is shown in the preview alone", "name one with --preview, or leave it out"
+        )
+    also = [p for p in (cloud_mask, reference, pack, None if grid in ("optical", "sar") else grid) if p is not None]
     with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
         with ExitStack() as stack:
             targets = Targets.stage(staging, stack, outputs, confidence, preview)
+            stack.enter_context(bounded_gdal_cache())
             chosen, notices = choose_pack(pack)
             meta = chosen.meta
             _check_modalities(chosen, inputs)
-            options = TileOptions(
-                tile_size=tile_size or meta.tile_size,
-                overlap=overlap if overlap is not None else min(meta.overlap, (tile_size or meta.tile_size) // 2),
+            options = _options(
+                meta,
+                tile_size,
+                overlap,
                 batch_size=batch_size,
                 blend=blend,
                 readers=readers,
-                max_memory=parse_bytes(max_memory) if max_memory is not None else None,
-                device=_device(device),
+                max_memory=max_memory,
+                device=device,
             )
             auxiliary = {}
             if sar is not None:
-                auxiliary["sar"] = _spec(sar, meta.modalities["sar"], sar_bands, sar_units)
+                auxiliary["sar"] = _spec("sar", sar, meta, sar_bands, sar_units)
+            sources = len(inputs) + (cloud_mask is not None)
             scene = stack.enter_context(
                 open_scene(
-                    _spec(optical, meta.modalities["optical"], optical_bands, optical_units, cloud_mask),
+                    _spec("optical", optical, meta, optical_bands, optical_units, cloud_mask),
                     auxiliary,
                     grid=grid,
                     extent=extent,
                     resolution=resolution,
                     pixel_grid=pixel_grid,
+                    cache_bytes=cache_share(options.max_memory, sources) if options.max_memory else None,
                 )
             )
+            for path in targets.vectors:
+                check_vector_output(path, scene.grid.crs)
             notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
             if sar is not None and scene.shared < 0.9995:
                 notices.append(f"both rasters cover {100 * scene.shared:.1f} % of the map; the rest has one of them")
-            model = PackModel(load_model(chosen), meta, options.tile_size, options.device)
-            options = replace(options, reserved=_reserved(model, options))
+            labels = stack.enter_context(open_reference(reference, scene)) if reference is not None else None
+            with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
+                model = PackModel(load_model(chosen), meta, options.tile_size, options.device)
+            options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
             tags = _tags(chosen, options, inputs, scene)
             run = write_map(scene, model, meta.classes, options, targets, tags, progress)
-            if run.repeated_tiles:
-                notices.append(
-                    f"--max-memory: {run.strips} column strips, {run.repeated_tiles} of {run.tiles} tiles ran twice"
-                )
+            notices += _memory_notices(run, options, targets)
             polygons = write_vectors(targets)
-            write_preview(scene, targets, meta.classes, reference)
+            write_preview(scene, targets, meta.classes, labels)
         staging.publish()
     written = tuple(Path(p) for p in (*outputs, confidence, preview) if p is not None)
     seconds = time.monotonic() - started

@@ -84,6 +84,9 @@ class GuardedGroup(TyperGroup):
         except GoptGeoError as error:
             _say(f"error: {error}")
             raise typer.Exit(EXIT_ERROR) from error
+        except MemoryError as error:
+            _say("error: memory: there isn't enough for this; work on a smaller area, or close other programs")
+            raise typer.Exit(EXIT_ERROR) from error
         except Terminated as stop:
             _say(f"error: stopped by {stop}; nothing was written")
             raise typer.Exit(128 + stop.number) from stop

@@ -41,7 +41,7 @@ def simulate(
     shape = _size(size)
     from gopt_geo import api
 
-    written = api.simulate(
+    written = api.simulate_files(
         output,
         seed=seed,
         size=shape,

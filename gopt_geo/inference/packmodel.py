@@ -32,9 +32,7 @@ class PackModel:
         If the patch size doesn't divide the tile size.
     """
 
-    def __init__(
-        self, model: GoPT, meta: PackMeta, tile_size: int, device: str | torch.device = "cpu"
-    ) -> None:
+    def __init__(self, model: GoPT, meta: PackMeta, tile_size: int, device: str | torch.device = "cpu") -> None:
         patch = model.backbone.patch_size
         if tile_size % patch:
             raise GoptGeoError(
@@ -66,13 +64,11 @@ class PackModel:
         return torch.softmax(logits.float(), dim=1)
 
     def working_memory(self, tile_size: int, batch_size: int) -> int:
-        """Bytes that weights and the activations of one forward pass take, about; an upper estimate."""
+        """Bytes that one forward pass takes besides the weights, about; an upper estimate."""
         backbone = self.model.backbone
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
         tokens = (tile_size // backbone.patch_size) ** 2 + backbone.num_prefix_tokens
-        # The widest moment of a block: tokens, their normalised copy, the hidden layer of the MLP before and
-        # after
+        # The widest moment of a block: tokens, their normalised copy, the hidden layer of the MLP before and after
         # its activation (4 D each), and the four taps that wait for the head.
         activations = batch_size * tokens * backbone.embed_dim * 4 * (2 + 8 + len(self.model.taps) + 2)
         images = batch_size * tile_size**2 * 4 * (3 * len(self.modalities) * 2 + 3 * self.num_classes)
-        return int(weights + activations + images)
+        return int(activations + images)

@@ -112,6 +112,16 @@ class Scene:
         self._sources = dict(sources)
         self._masks = dict(masks)
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that the caches of blocks may hold in all."""
+        return sum(source.cache.capacity for source in (*self._sources.values(), *self._masks.values()))
+
+    @property
+    def block_memory(self) -> int:
+        """Bytes that one reading thread may need, about."""
+        return max(source.block_memory for source in (*self._sources.values(), *self._masks.values()))
+
     def read(self, window: Window) -> SceneBlock:
         """Read a window of the scene grid, which may hang over its edges, from any thread.
 
@@ -233,9 +243,7 @@ def _open(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list[str])
 def _with_bands(modality: str, spec: SourceSpec) -> RasterSource:
     """Open a source with as many bands as the pack expects."""
     option = f"--{modality}-bands"
-    wanted = f"the pack expects {spec.count}" + (
-        f" ({', '.join(spec.band_names)})" if spec.band_names else ""
-    )
+    wanted = f"the pack expects {spec.count}" + (f" ({', '.join(spec.band_names)})" if spec.band_names else "")
     source = RasterSource(spec.path, spec.bands)
     if spec.bands is None:
         there = {name.casefold() for name in source.file_names.values()}
@@ -246,9 +254,7 @@ def _with_bands(modality: str, spec: SourceSpec) -> RasterSource:
         return source
     source.close()
     if spec.bands is not None:
-        raise BandError(
-            source.name, f"{option} names {source.count} bands, {wanted}", f"give {option} {spec.count}"
-        )
+        raise BandError(source.name, f"{option} names {source.count} bands, {wanted}", f"give {option} {spec.count}")
     remedy = f"choose with {option} from {source.describe_bands()}"
     raise BandError(source.name, f"it has {source.count} bands, {wanted}", remedy)
 
@@ -257,9 +263,7 @@ def _check_georeferenced(source: RasterSource, pixel_grid: bool) -> None:
     if pixel_grid or source.grid.crs is not None:
         return
     if source.has_gcps:
-        raise GridError(
-            source.name, "it is placed by ground control points alone", "warp it first with gdalwarp"
-        )
+        raise GridError(source.name, "it is placed by ground control points alone", "warp it first with gdalwarp")
     raise GridError(source.name, "it has no CRS", "set it with gdal_edit -a_srs, or use --pixel-grid")
 
 

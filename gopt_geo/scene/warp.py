@@ -121,6 +121,16 @@ class AlignedSource:
         """What the user should know about the transformation's accuracy."""
         return self._map.notice
 
+    @property
+    def block_memory(self) -> int:
+        """Bytes that producing one block takes at most, about: source pixels as stored, scaled, warped; the block."""
+        pixels = float(BLOCK * BLOCK)
+        if self.offset is None:
+            pixels = min(pixels / (self.scale[0] * self.scale[1]) * 1.5, _SOURCE_PIXELS)
+        # Per source pixel and band: as stored, as float32, the float64 of scale and offset, the stack that is warped,
+        # and GDAL's copy of it; and the masks.
+        return int(pixels * (self.count * 28 + 12)) + 3 * BLOCK * BLOCK * (4 * self.count + 1)
+
     def read(self, window: Window) -> Block:
         """Read a window of the scene grid, which may hang over its edges.
 
@@ -156,9 +166,7 @@ class AlignedSource:
     def _produce(self, block: Window) -> Block:
         if self.offset is not None:
             row, col = self.offset
-            values, valid = self._load_raw(
-                Window(block.row + row, block.col + col, block.height, block.width)
-            )
+            values, valid = self._load_raw(Window(block.row + row, block.col + col, block.height, block.width))
         else:
             values = np.zeros((self.count, *block.shape), np.float32)
             valid = np.zeros(block.shape, np.bool_)
@@ -201,15 +209,10 @@ class AlignedSource:
     def _source_window(self, piece: Window, matrix: NDArray[np.float64], error: float) -> Window | None:
         """Return the source pixels that the piece's kernels touch, None where there are none."""
         height, width = self.source.grid.shape
-        bounds = Window(
-            -self._margin[1], -self._margin[0], height + 2 * self._margin[1], width + 2 * self._margin[0]
-        )
+        bounds = Window(-self._margin[1], -self._margin[0], height + 2 * self._margin[1], width + 2 * self._margin[0])
         if not math.isfinite(error):
             return bounds
-        corners = (
-            np.array([(0, 0, 1), (piece.width, 0, 1), (0, piece.height, 1), (*piece.shape[::-1], 1)])
-            @ matrix.T
-        )
+        corners = np.array([(0, 0, 1), (piece.width, 0, 1), (0, piece.height, 1), (*piece.shape[::-1], 1)]) @ matrix.T
         reach = np.array(self._margin) + error
         low, high = np.floor(corners.min(axis=0) - reach), np.ceil(corners.max(axis=0) + reach)
         if not ((high > 0) & (low < (width, height))).all():

@@ -27,7 +27,7 @@ class Recorder(types.ModuleType):
         self.results: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("predict", "evaluate", "vectorize", "info", "simulate"):
+        if name not in ("predict", "evaluate", "vectorize", "info", "simulate_files"):
             raise AttributeError(name)
 
         def verb(*args: Any, **kwargs: Any) -> Any:
@@ -221,11 +221,11 @@ def test_vectorize(api: Recorder) -> None:
 
 
 def test_simulate(api: Recorder) -> None:
-    api.results["simulate"] = lambda folder, **_: {stem: folder / f"{stem}.tif" for stem in ("scene", "sar")}
+    api.results["simulate_files"] = lambda folder, **_: {stem: folder / f"{stem}.tif" for stem in ("scene", "sar")}
     run = _run("simulate", "-o", "d", "--seed", "7", "--size", "300x400", "--sar-bands", "2", "--cloud", "0.3")
     assert run.exit_code == 0, run.output
     ((name, args, kwargs),) = api.calls
-    assert (name, args) == ("simulate", (Path("d"),))
+    assert (name, args) == ("simulate_files", (Path("d"),))
     assert kwargs["size"] == (300, 400)  # rows first
     assert (kwargs["seed"], kwargs["sar_bands"], kwargs["cloud"]) == (7, 2, 0.3)
     assert run.stdout.split() == ["d/scene.tif", "d/sar.tif"]

@@ -1,0 +1,62 @@
+"""The ceiling on memory: how it is stated, and what besides the tiler's own arrays has to fit below it."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import rasterio
+from rasterio._env import get_gdal_config
+
+from gopt_geo.errors import GoptGeoError
+from gopt_geo.scene import BLOCK
+
+__all__ = ["GDAL_CACHE", "bounded_gdal_cache", "cache_share", "parse_bytes", "resident_memory"]
+
+GDAL_CACHE = 64 << 20
+"""Bytes of file blocks that GDAL may keep. Its own default, a twentieth of all memory, fills up as rows pass by."""
+
+_MOST_CACHE = 512 << 20
+_BANDS = 4  # bands a source is reckoned with: a cache has to hold a few blocks at least
+_LEAST_CACHE = 4 * BLOCK * BLOCK * (4 * _BANDS + 1)
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes such as ``2GB``, ``500 MiB`` or ``1.5g``.
+
+    Raises
+    ------
+    GoptGeoError
+        If it isn't one.
+    """
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE | re.ASCII)
+    if match is None or float(match[1]) <= 0:
+        raise GoptGeoError(f"--max-memory {text}", "not a number of bytes", "write it as 500MB, 2GB or 1.5GiB")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds now (where the system doesn't tell: has held at most)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return pages * resource.getpagesize()
+
+
+def cache_share(limit: int, sources: int) -> int:
+    """Bytes of blocks that each of a scene's sources may keep under a ceiling: together a quarter of what is free."""
+    free = max(limit - resident_memory() - GDAL_CACHE, 0)
+    return max(min(free // 4 // sources, _MOST_CACHE), _LEAST_CACHE)
+
+
+def bounded_gdal_cache() -> AbstractContextManager[object]:
+    """Return a context in which GDAL's cache of file blocks, which all threads share, stays within `GDAL_CACHE`."""
+    env: AbstractContextManager[object] = rasterio.Env(
+        GDAL_CACHEMAX=min(int(get_gdal_config("GDAL_CACHEMAX")), GDAL_CACHE)
+    )
+    return env
