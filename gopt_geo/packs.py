@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -146,6 +146,25 @@ class PackMeta(_Strict):
     tensors_sha256: str = ""
     provenance: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("modalities")
+    @classmethod
+    def _in_order(cls, infos: dict[str, ModalityInfo], given: ValidationInfo) -> dict[str, ModalityInfo]:
+        """Restore the model's order: the keys of a JSON object have none."""
+        config: GoptConfig | None = given.data.get("config")
+        if config is None or set(infos) != set(config.modalities):
+            return infos
+        return {name: infos[name] for name in config.modalities}
+
+    @field_validator("provenance")
+    @classmethod
+    def _plain(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what JSON can't say; it would come back as something else."""
+        try:
+            plain: dict[str, Any] = json.loads(json.dumps(provenance, allow_nan=False))
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        return plain
+
     @model_validator(mode="after")
     def _fits(self) -> PackMeta:
         if len(self.classes) != self.config.classes:
@@ -187,17 +206,25 @@ def demo_pack_path() -> Path:
 def write_pack(path: Path, meta: PackMeta, state: Mapping[str, Tensor]) -> None:
     """Write a pack; the folder must exist. Tensors are stored in the dtype they have, under their checksum.
 
-    Raises
-    ------
-    ValueError
-        If the provenance isn't plain JSON: NaN and infinity have no place in it.
+    The same description and tensors give the same bytes.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     meta = meta.model_copy(update={"tensors_sha256": state_digest(tensors)})
-    document = json.dumps(meta.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+    document = json.dumps(meta.model_dump(mode="json"), sort_keys=True)
+    content = save_tensors(tensors, metadata={_KEY: document, _CHECKSUM_KEY: _sha256(document)})
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(save_tensors(tensors, metadata={_KEY: document, _CHECKSUM_KEY: _sha256(document)}))
+    temporary.write_bytes(_in_fixed_order(content))
     temporary.replace(path)
+
+
+def _in_fixed_order(content: bytes) -> bytes:
+    """Sort the metadata in a safetensors file's header: the library writes them in an order drawn anew each time."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)  # the tensors start at a multiple of eight bytes
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
 
 def _sha256(text: str) -> str:

@@ -1,0 +1,309 @@
+"""Prompt packs: what is written comes back, and what was changed is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import stat
+import struct
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from safetensors.torch import load, save
+
+from gopt_geo.errors import PackError
+from gopt_geo.models import Backbone, GoPT, GoptConfig
+from gopt_geo.models.backbone import build_vit
+from gopt_geo.packs import BackboneRef, ClassInfo, ModalityInfo, PackMeta, load_model, read_pack, write_pack
+
+ARCHITECTURE = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "class_token": False}
+
+
+SAR = ModalityInfo(bands=("VV",), units="db", channels=((1,), (1,), (1,)), mean=(-11,) * 3, std=(4,) * 3)
+
+
+def make_backbone(seed=0):
+    torch.manual_seed(seed)
+    return Backbone(build_vit(ARCHITECTURE), "test:tiny")
+
+
+def make_meta(model, **changes):
+    optical = ModalityInfo(
+        bands=("red", "green", "blue"),
+        units="reflectance",
+        channels=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        mean=(0.1, 0.1, 0.1),
+        std=(0.2, 0.2, 0.2),
+    )
+    classes = tuple(ClassInfo(value=v, name=n, color="#a0B1c2") for v, n in ((0, "öde"), (10, "water"), (254, "x")))
+    fields = {
+        "title": "test",
+        "backbone": BackboneRef(id="test:tiny", sha256=model.backbone.digest()),
+        "config": model.config,
+        "classes": classes,
+        "modalities": {"optical": optical, "sar": SAR},
+        "resolution_m": 10.0,
+        "tile_size": 16,
+        "overlap": 4,
+        "provenance": {"seeds": [1, 2], "loss": 0.1, "note": "ärger", "none": None},
+    }
+    return PackMeta(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def model():
+    backbone = make_backbone()
+    torch.manual_seed(1)
+    return GoPT(backbone, GoptConfig(classes=3, rank=4, hidden=8, groups=4)).eval()
+
+
+@pytest.fixture(scope="module")
+def packed(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "p.safetensors"
+    write_pack(path, make_meta(model), model.trainable_state())
+    return path
+
+
+def header_of(content):
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length])
+
+
+def rewritten(path, target, edit, *, checksum=True):
+    """The pack with its document edited, under a checksum of its own."""
+    content = path.read_bytes()
+    metadata = header_of(content)["__metadata__"]
+    document = json.loads(metadata["gopt_geo_pack"])
+    text = edit(document)
+    text = text if isinstance(text, str) else json.dumps(document)
+    metadata = {"gopt_geo_pack": text}
+    if checksum:
+        metadata["meta_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    target.write_bytes(save(load(content), metadata=metadata))
+    return target
+
+
+def refusal(path):
+    with pytest.raises(PackError) as caught:
+        read_pack(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.brief
+@torch.no_grad()
+def test_saved_loaded_and_predicting_the_same(model, packed):
+    pack = read_pack(packed)
+    again = load_model(pack, make_backbone())
+    images = {n: torch.randn(2, 3, 16, 24) for n in ("optical", "sar")}
+    valid = {n: torch.rand(2, 16, 24) < 0.8 for n in images}
+    assert torch.equal(again(images, valid), model(images, valid))
+    assert not again.training
+    expected = make_meta(model).model_copy(update={"tensors_sha256": pack.meta.tensors_sha256})
+    assert pack.meta == expected
+    assert pack.sha256 == hashlib.sha256(packed.read_bytes()).hexdigest()
+    assert pack.path == packed
+
+
+def test_a_pack_read_and_written_again_is_the_same_file(packed, tmp_path):
+    pack = read_pack(packed)
+    write_pack(tmp_path / "again", pack.meta, pack.state)
+    assert (tmp_path / "again").read_bytes() == packed.read_bytes()
+
+
+def test_half_precision_stays_half_in_the_file_and_becomes_single_in_the_model(model, tmp_path):
+    state = {n: t.half() for n, t in model.trainable_state().items()}
+    write_pack(tmp_path / "p", make_meta(model), state)
+    pack = read_pack(tmp_path / "p")
+    assert all(t.dtype == torch.float16 for t in pack.state.values())
+    assert {p.dtype for p in load_model(pack, model.backbone).parameters()} == {torch.float32}
+
+
+def test_packs_hold_the_trained_part_and_plain_json(packed):
+    content = packed.read_bytes()
+    header = header_of(content)
+    metadata = header.pop("__metadata__")
+    assert set(metadata) == {"gopt_geo_pack", "meta_sha256"}
+    document = json.loads(metadata["gopt_geo_pack"])
+    assert document["format_version"] == 1
+    assert document["provenance"]["note"] == "ärger"
+    assert document["backbone"]["id"] == "test:tiny"
+    assert not [n for n in header if n.startswith("backbone")]
+
+
+def test_the_file_is_readable_by_all_and_nothing_else_is_left(model, tmp_path):
+    path = tmp_path / "p.safetensors"
+    write_pack(path, make_meta(model), model.trainable_state())
+    assert stat.S_IMODE(path.stat().st_mode) & 0o044 == 0o044
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.brief
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+def test_a_changed_byte_anywhere_is_refused_or_means_the_same(packed, tmp_path_factory, data):
+    content = bytearray(packed.read_bytes())
+    (length,) = struct.unpack("<Q", content[:8])
+    spans = {"length": (0, 8), "header": (8, 8 + length), "tensors": (8 + length, len(content))}
+    start, stop = spans[data.draw(st.sampled_from(sorted(spans)))]
+    content[data.draw(st.integers(start, stop - 1))] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.getbasetemp() / "changed.safetensors"
+    path.write_bytes(content)
+    original = read_pack(packed)
+    try:
+        changed = read_pack(path)
+    except PackError:
+        return
+    assert changed.meta == original.meta
+    assert changed.state.keys() == original.state.keys()
+    assert all(torch.equal(changed.state[n], t) for n, t in original.state.items())
+    assert start == 8, "a change in the tensors or the length went by"
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_truncated_or_prolonged_file_is_refused(packed, tmp_path_factory, data):
+    content = packed.read_bytes()
+    path = tmp_path_factory.getbasetemp() / "cut.safetensors"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    refusal(path)
+    path.write_bytes(content + data.draw(st.binary(min_size=1, max_size=20)))
+    refusal(path)
+
+
+@pytest.mark.brief
+def test_a_changed_tensor_is_named_as_the_cause(packed, tmp_path):
+    content = bytearray(packed.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "p").write_bytes(content)
+    assert "tensors don't match" in refusal(tmp_path / "p")
+
+
+@pytest.mark.brief
+def test_a_changed_description_is_named_as_the_cause(packed, tmp_path):
+    content = packed.read_bytes()
+    assert content.count(b"water") == 1
+    (tmp_path / "p").write_bytes(content.replace(b"water", b"waser"))
+    assert "description doesn't match" in refusal(tmp_path / "p")
+
+
+def test_a_description_without_checksum_is_refused(packed, tmp_path):
+    assert "checksum" in refusal(rewritten(packed, tmp_path / "p", lambda d: None, checksum=False))
+
+
+def test_another_format_version_is_refused(packed, tmp_path):
+    message = refusal(rewritten(packed, tmp_path / "p", lambda d: d.update(format_version=2)))
+    assert "version 2" in message
+    assert "version 1" in message
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda d: d.update(surplus=1),
+        lambda d: d.pop("classes"),
+        lambda d: d["classes"].pop(),
+        lambda d: d["classes"][0].update(value=255),
+        lambda d: d["classes"][0].update(value=10),
+        lambda d: d["classes"][0].update(color="red"),
+        lambda d: d["modalities"]["sar"].update(std=[0, 1, 1]),
+        lambda d: d["modalities"]["sar"].update(mean=[float("nan")] * 3),
+        lambda d: d["modalities"]["sar"].update(channels=[[1], [1]]),
+        lambda d: d["modalities"].pop("sar"),
+        lambda d: d["config"].update(auxiliary=["sar", "optical"]),
+        lambda d: d["config"].update(rank="many"),
+        lambda d: d.update(resolution_m=float("inf")),
+        lambda d: d["backbone"].update(sha256="0"),
+        lambda d: "[1, 2]",
+        lambda d: "null",
+        lambda d: "{",
+        lambda d: "[" * 100_000,
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused_even_under_a_right_checksum(packed, tmp_path, edit):
+    refusal(rewritten(packed, tmp_path / "p", edit))
+
+
+@pytest.mark.brief
+def test_another_backbone_is_refused(packed):
+    with pytest.raises(PackError, match="SHA-256"):
+        load_model(read_pack(packed), make_backbone(seed=5))
+
+
+@pytest.mark.parametrize("change", ["rank", "drop", "foreign", "upscale", "builtin name"])
+def test_tensors_that_do_not_fit_their_description_are_refused_and_the_backbone_untouched(model, tmp_path, change):
+    state, config = dict(model.trainable_state()), model.config
+    meta = make_meta(model)
+    if change in ("rank", "upscale"):
+        meta = make_meta(model, config=config.model_copy(update={change: 3}))
+    elif change == "drop":
+        del state["mask_token"]
+    elif change == "foreign":
+        state["backbone.vit.norm.weight"] = torch.zeros(16)
+    else:  # a name that torch's containers keep for themselves
+        infos = {"optical": meta.modalities["optical"], "keys": meta.modalities["sar"]}
+        meta = make_meta(model, config=config.model_copy(update={"auxiliary": ("keys",)}), modalities=infos)
+    write_pack(tmp_path / "p", meta, state)
+    digest = model.backbone.digest()
+    with pytest.raises(PackError, match="don't fit"):
+        load_model(read_pack(tmp_path / "p"), model.backbone)
+    assert model.backbone.digest() == digest
+
+
+def test_other_files_are_refused(model, tmp_path):
+    path = tmp_path / "p"
+    path.write_bytes(save(model.trainable_state()))
+    assert "not a prompt pack" in refusal(path)
+    path.write_bytes(save(model.trainable_state(), metadata={"format": "pt"}))
+    assert "not a prompt pack" in refusal(path)
+    for content in (b"", b"\x00" * 7, b"\xff" * 100, b"II*\x00" + bytes(200), b'{"format_version": 1}'):
+        path.write_bytes(content)
+        refusal(path)
+    assert "can't be read" in refusal(tmp_path / "missing")
+    assert "can't be read" in refusal(tmp_path)
+
+
+class _Bomb:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+@pytest.mark.brief
+def test_a_pickle_is_refused_and_never_run(tmp_path):
+    marker, path = tmp_path / "ran", tmp_path / "p.safetensors"
+    path.write_bytes(pickle.dumps(_Bomb(marker)))
+    refusal(path)
+    torch.save({"state": _Bomb(marker)}, path)
+    refusal(path)
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(_Bomb(marker))).close()
+    assert marker.exists(), "the bomb is a dud, and the test proves nothing"
+
+
+def test_what_json_cannot_say_is_refused(model):
+    for wrong in (
+        {"provenance": {"loss": float("nan")}},
+        {"provenance": {"x": {1, 2}}},
+        {"resolution_m": float("nan")},
+    ):
+        with pytest.raises(ValidationError):
+            make_meta(model, **wrong)
+    assert make_meta(model, provenance={"x": (1, 2)}).provenance == {"x": [1, 2]}
+
+
+def test_the_order_of_modalities_is_the_models_whatever_their_names(tmp_path):
+    torch.manual_seed(0)
+    model = GoPT(make_backbone(), GoptConfig(classes=3, rank=4, auxiliary=("sar", "nir")))
+    infos = dict.fromkeys(("nir", "sar", "optical"), SAR)
+    write_pack(tmp_path / "p", make_meta(model, modalities=infos), model.trainable_state())
+    meta = read_pack(tmp_path / "p").meta
+    assert tuple(meta.modalities) == meta.config.modalities == ("optical", "sar", "nir")
