@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "sample_tiles"
 
 @pytest.mark.brief
 def test_the_stated_command_makes_the_sample_scene(tmp_path: Path) -> None:
-    made = api.simulate(tmp_path / "again", seed=7, size=(512, 640), sar_crs="EPSG:4326")
+    made = api.simulate_files(tmp_path / "again", seed=7, size=(512, 640), sar_crs="EPSG:4326")
     for stem, tolerance in (("labels", 0), ("clouds", 0), ("scene", 1), ("sar", 1 / 128)):
         with rasterio.open(made[stem]) as new, rasterio.open(SAMPLES / f"{stem}.tif") as kept:
             assert new.crs == kept.crs
