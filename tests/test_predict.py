@@ -26,10 +26,9 @@ Files = dict[str, Path]
 
 def copy_raster(source: Path, target: Path, change: Callable[[np.ndarray], np.ndarray], **profile: Any) -> Path:
     """Copy a raster with its names, scales and units, its pixels changed."""
-    with rasterio.open(source) as old:
-        with rasterio.open(target, "w", **{**old.profile, **profile}) as new:
-            new.write(change(old.read()))
-            new.descriptions, new.scales, new.offsets, new.units = old.descriptions, old.scales, old.offsets, old.units
+    with rasterio.open(source) as old, rasterio.open(target, "w", **{**old.profile, **profile}) as new:
+        new.write(change(old.read()))
+        new.descriptions, new.scales, new.offsets, new.units = old.descriptions, old.scales, old.offsets, old.units
     return target
 
 

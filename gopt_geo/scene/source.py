@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,10 +41,33 @@ class BandTags(NamedTuple):
 
 def _gdal() -> AbstractContextManager[object]:
     """Return GDAL's settings for reading: no code from files, and damaged JPEG data is an error."""
-    env: AbstractContextManager[object] = rasterio.Env(
-        GDAL_VRT_ENABLE_PYTHON="NO", GDAL_ERROR_ON_LIBJPEG_WARNING="YES"
-    )
+    env: AbstractContextManager[object] = rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", GDAL_ERROR_ON_LIBJPEG_WARNING="YES")
     return env
+
+
+class _Losses(logging.Handler):
+    """Gathers what GDAL says that it leaves out of the file this thread opens."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.thread == self._thread and "IO error during reading of" in text:
+            self.found.append(text)
+
+
+@contextmanager
+def _losses() -> Iterator[list[str]]:
+    """Listen to GDAL's warnings: of a truncated TIFF it opens what is there, without units, scales or georeference."""
+    log, handler = logging.getLogger("rasterio._env"), _Losses()
+    log.addHandler(handler)
+    try:
+        yield handler.found
+    finally:
+        log.removeHandler(handler)
 
 
 class RasterSource:
@@ -148,9 +172,7 @@ class RasterSource:
                 index = int(band) if str(band).isdecimal() else 0
                 found = [index] if index in self.file_names else []
             if not found:
-                raise BandError(
-                    self.name, f"there is no band {band!r}", f"choose from {self.describe_bands()}"
-                )
+                raise BandError(self.name, f"there is no band {band!r}", f"choose from {self.describe_bands()}")
             chosen += found
         return tuple(chosen)
 
@@ -175,12 +197,16 @@ class RasterSource:
         if local and not self.path.exists():
             raise SourceError(self.name, "there is no such file", "check the path")
         try:
-            with _OPENING, warnings.catch_warnings(), _gdal():
+            with _OPENING, warnings.catch_warnings(), _gdal(), _losses() as lost:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `grid` says it, where it matters
-                return DatasetReader(str(self.path), driver=list(DRIVERS), sharing=False)
+                handle = DatasetReader(str(self.path), driver=list(DRIVERS), sharing=False)
         except (RasterioError, UnicodeDecodeError) as error:
             remedy = f"give a whole file in one of the formats {', '.join(DRIVERS)}"
             raise SourceError(self.name, f"it can't be opened ({error})", remedy) from error
+        if lost:
+            handle.close()
+            raise SourceError(self.name, f"it is damaged or truncated ({lost[0]})", "get the file again")
+        return handle
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read a window, which may hang over the file's edges.
@@ -216,13 +242,9 @@ class RasterSource:
                 stored = handle.read(self.indexes, window=area)
                 usable = self._declared_valid(handle, stored, area)
         except RasterioError as error:
-            cause = (
-                error.__cause__ or error
-            )  # rasterio's own text says only "Read failed. See previous exception"
+            cause = error.__cause__ or error  # rasterio's own text says only "Read failed. See previous exception"
             where = f"rows {inside.row} to {inside.row_stop}, columns {inside.col} to {inside.col_stop}"
-            raise SourceError(
-                self.name, f"{where} can't be read ({cause})", "replace the damaged file"
-            ) from error
+            raise SourceError(self.name, f"{where} can't be read ({cause})", "replace the damaged file") from error
         with np.errstate(over="ignore"):  # beyond float32 means infinite, which is invalid
             inner = stored.astype(np.float32)
         usable &= np.isfinite(inner).all(axis=0)
