@@ -50,7 +50,8 @@ __all__ = ["PARTS", "DemoConfig", "DemoTrainer", "describe", "main"]
 logger = logging.getLogger(__name__)
 
 Part = Literal["backbone", "optical_only", "sar_only", "gopt"]
-PARTS: tuple[Part, ...] = ("backbone", "optical_only", "sar_only", "gopt")
+PARTS: tuple[Part, ...] = ("backbone", "gopt", "optical_only", "sar_only")
+"""In the order of training: the head that comes with the backbone is where GoPT's starts from."""
 FIRST_TEST_SEED = 9000
 
 
@@ -69,6 +70,7 @@ class SceneConfig(_Strict):
 class PartConfig(_Strict):
     """Training of one part: see `fit` and `Faults`."""
 
+    seed: int = Field(ge=0)
     steps: int = Field(ge=10)
     batch: int = Field(ge=1)
     rate: float = Field(gt=0)
@@ -167,7 +169,7 @@ class DemoTrainer:
 
     def train(self, part: Part) -> None:
         """Train one part and write its file."""
-        torch.manual_seed(PARTS.index(part))
+        torch.manual_seed(self.config.parts[part].seed)
         logger.info("training %s", part)
         {"backbone": self._backbone, "optical_only": self._optical, "sar_only": self._sar, "gopt": self._gopt}[part]()
 
@@ -179,7 +181,7 @@ class DemoTrainer:
             size=self.config.tile,
             batch=settings.batch,
             faults=settings.faults,
-            seed=1 + PARTS.index(part),
+            seed=1 + settings.seed,  # no stream of its own shares torch's seed
         )
 
         def forward(batch: Batch) -> Tensor:
