@@ -137,6 +137,26 @@ def test_packs_hold_the_trained_part_and_plain_json(packed):
     assert not [n for n in header if n.startswith("backbone")]
 
 
+def test_the_file_is_laid_out_as_its_description_says(packed):
+    """Read by docs/packs.md alone, without the libraries that wrote it."""
+    content = packed.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    assert start % 8 == 0
+    header = json.loads(content[8:start].decode("ascii"))
+    metadata = header.pop("__metadata__")
+    assert list(metadata) == ["gopt_geo_pack", "meta_sha256"]
+    assert hashlib.sha256(metadata["gopt_geo_pack"].encode()).hexdigest() == metadata["meta_sha256"]
+    sha, end = hashlib.sha256(), 0
+    for name in sorted(header):
+        begin, stop = header[name]["data_offsets"]
+        shape = tuple(header[name]["shape"])
+        assert header[name]["dtype"] == "F32"
+        sha.update(f"{name}|torch.float32|{shape}|".encode() + content[start + begin : start + stop])
+        end = max(end, stop)
+    assert start + end == len(content)
+    assert sha.hexdigest() == json.loads(metadata["gopt_geo_pack"])["tensors_sha256"]
+
+
 def test_the_file_is_readable_by_all_and_nothing_else_is_left(model, tmp_path):
     path = tmp_path / "p.safetensors"
     write_pack(path, make_meta(model), model.trainable_state())
