@@ -15,7 +15,7 @@ from gopt_geo.packs import load_model, read_pack
 from gopt_geo.training import demo
 
 COMMITTED = Path(demo.__file__).parents[2] / "configs" / "demo_pack.yaml"
-PART = {"steps": 10, "batch": 1, "rate": 1e-3, "decay": 0.01, "faults": {"cloudy": 0.5}}
+PART = {"seed": 1, "steps": 10, "batch": 1, "rate": 1e-3, "decay": 0.01, "faults": {"cloudy": 0.5}}
 CONFIG = {
     "scenes": {"first_seed": 9, "count": 1, "size": 128},
     "tile": 32,
