@@ -14,6 +14,8 @@ __all__ = ["OPTICAL_BANDS", "add_clouds", "hillshade", "render_optical"]
 
 Float = NDArray[np.float32]
 
+_SHADOW_REACH = 350.0  # metres, north or east, that a shadow lies away from its cloud at most
+
 OPTICAL_BANDS = ("red", "green", "blue", "nir")
 
 
@@ -93,9 +95,12 @@ def add_clouds(scene: Float, pixel_size: float, share: float, seed: int) -> tupl
     if share <= 0:
         return scene, mask
     rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
-    field = fractal_field(rng, shape, 1400.0 / pixel_size, octaves=5, gain=0.5)
-    offset = tuple(round(rng.uniform(150, 350) * sign / pixel_size) for sign in (-1, 1))
-    cast = np.roll(field, offset, axis=(0, 1))
+    reach = int(np.ceil(_SHADOW_REACH / pixel_size))
+    sky = fractal_field(rng, (shape[0] + 2 * reach, shape[1] + 2 * reach), 1400.0 / pixel_size, octaves=5, gain=0.5)
+    north, east = (round(rng.uniform(150, _SHADOW_REACH) / pixel_size) for _ in range(2))
+    field = sky[reach : reach + shape[0], reach : reach + shape[1]]
+    # Clouds outside of the scene cast their shadows into it.
+    cast = sky[reach + north : reach + north + shape[0], reach - east : reach - east + shape[1]]
     # Cloud and shadow overlap in part: the threshold is the one at which their union has the share asked for.
     threshold = float(np.quantile(np.maximum(field, cast), 1.0 - min(share, 1.0)))
     cloud, shadow = field > threshold, (cast > threshold) & (field <= threshold)

@@ -136,17 +136,30 @@ def simulate_scene(spec: SceneSpec) -> SimulatedScene:
 
 
 def _look_up(power: NDArray[np.float32], spec: SceneSpec, land: Landscape) -> NDArray[np.float32]:
-    """Mean backscatter at the centres of the SAR grid's pixels; NaN off the simulated ground."""
-    rows, cols = np.meshgrid(*(np.arange(n) + 0.5 for n in spec.sar_grid.shape), indexing="ij")
-    x, y = spec.sar_grid.affine * (cols, rows)
+    """Mean backscatter in the SAR grid's pixels; NaN where any of a pixel lies off the simulated ground.
+
+    A pixel about as large as the ground's takes the value at its centre; a larger one the mean over as many points
+    a side as it spans.
+    """
+    coarser = pixel_size_m(spec.sar_grid) / land.pixel_size
+    points = int(np.clip(np.rint(coarser), 1, 16))
+    offsets = (np.arange(points) + 0.5) / points
     transformer = Transformer.from_crs(spec.sar_crs or spec.crs, spec.crs, always_xy=True)
-    col, row = ~spec.grid.affine * transformer.transform(x, y)
     height, width = land.label.shape
-    row, col = np.floor(row + _MARGIN), np.floor(col + _MARGIN)
-    inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    sar = np.full((len(power), *inside.shape), np.nan, dtype=np.float32)
-    sar[:, inside] = power[:, row[inside].astype(np.intp), col[inside].astype(np.intp)]
-    return sar
+    total = np.zeros((len(power), *spec.sar_grid.shape), dtype=np.float32)
+    for down in offsets:
+        for right in offsets:
+            rows, cols = np.meshgrid(
+                *(np.arange(n) + part for n, part in zip(spec.sar_grid.shape, (down, right), strict=True)),
+                indexing="ij",
+            )
+            x, y = spec.sar_grid.affine * (cols, rows)
+            col, row = ~spec.grid.affine * transformer.transform(x, y)
+            row, col = np.floor(row + _MARGIN), np.floor(col + _MARGIN)
+            inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+            total[:, inside] += power[:, row[inside].astype(np.intp), col[inside].astype(np.intp)]
+            total[:, ~inside] = np.nan
+    return total / np.float32(points**2)
 
 
 def write_scene(spec: SceneSpec, paths: Mapping[str, Path]) -> None:

@@ -69,9 +69,9 @@ def test_pixels_that_no_feature_fits_are_refused(resolution):
 @pytest.mark.parametrize(
     ("optical", "sar"),
     [
-        ({}, {"sar_resolution": 23.0}),
+        ({}, {"sar_resolution": 13.0}),
         ({}, {"sar_crs": "EPSG:32633"}),
-        ({}, {"sar_crs": "EPSG:4326", "sar_resolution": 2e-4}),
+        ({}, {"sar_crs": "EPSG:4326", "sar_resolution": 1.1e-4}),
         (GEOGRAPHIC, {"sar_crs": "EPSG:32632", "sar_resolution": 9.0}),
     ],
 )
@@ -91,6 +91,13 @@ def test_sar_on_another_grid_lies_where_the_ground_is(optical, sar):
     assert np.mean(np.abs(ratio - 1) < 0.01) > 0.995  # but for centres on the border of two pixels
     for corner in ((0, 0), (0, 119), (149, 0), (149, 119)):  # all of the optical grid is seen
         assert np.hypot(row - corner[0], col - corner[1]).min() < 4
+
+
+def test_coarse_sar_is_the_mean_of_the_ground_it_covers():
+    same, coarse = (SceneSpec(9, 160, 120, looks=1e6, sar_resolution=r) for r in (None, 40.0))
+    ground, seen = simulate_scene(same).sar[0], simulate_scene(coarse).sar[0]
+    assert seen.shape == (40, 30)
+    np.testing.assert_allclose(seen, ground.reshape(40, 4, 30, 4).mean(axis=(1, 3)), rtol=0.01)
 
 
 def test_sar_by_class_is_the_same_on_both_grids():
