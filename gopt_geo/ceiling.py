@@ -14,10 +14,13 @@ from rasterio._env import get_gdal_config
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.scene import BLOCK
 
-__all__ = ["GDAL_CACHE", "bounded_gdal_cache", "cache_share", "parse_bytes", "resident_memory"]
+__all__ = ["FIRST_USE", "GDAL_CACHE", "bounded_gdal_cache", "cache_share", "parse_bytes", "resident_memory"]
 
 GDAL_CACHE = 64 << 20
 """Bytes of file blocks that GDAL may keep. Its own default, a twentieth of all memory, fills up as rows pass by."""
+
+FIRST_USE = 64 << 20
+"""Bytes of code and workspaces that torch and GDAL load with the first tiles, about."""
 
 _MOST_CACHE = 512 << 20
 _BANDS = 4  # bands a source is reckoned with: a cache has to hold a few blocks at least

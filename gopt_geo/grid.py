@@ -125,15 +125,11 @@ def grid_of(dataset: rasterio.DatasetReader) -> GeoBox:
     """
     transform: Affine = dataset.transform
     if transform.is_degenerate or not all(math.isfinite(v) for v in transform):
-        raise GridError(
-            dataset.name, "its geotransform has pixels without area", "set it with gdal_edit -a_gt"
-        )
+        raise GridError(dataset.name, "its geotransform has pixels without area", "set it with gdal_edit -a_gt")
     try:
         crs = CRS(dataset.crs.to_wkt()) if dataset.crs else None
     except (CRSError, RasterioCRSError) as error:
-        raise GridError(
-            dataset.name, f"its CRS can't be used ({error})", "set it with gdal_edit -a_srs"
-        ) from error
+        raise GridError(dataset.name, f"its CRS can't be used ({error})", "set it with gdal_edit -a_srs") from error
     return GeoBox((dataset.height, dataset.width), transform, crs)
 
 
@@ -223,8 +219,6 @@ def pixel_size_m(grid: GeoBox) -> float:
         return math.sqrt(abs(grid.affine.determinant)) * float(factor)
     longitude, latitude = Transformer.from_crs(crs, geographic, always_xy=True).transform(*world.T)
     ellipsoid = geographic.ellipsoid
-    geod = (
-        Geod(a=ellipsoid.semi_major_metre, b=ellipsoid.semi_minor_metre) if ellipsoid else Geod(ellps="WGS84")
-    )
+    geod = Geod(a=ellipsoid.semi_major_metre, b=ellipsoid.semi_minor_metre) if ellipsoid else Geod(ellps="WGS84")
     _, _, edges = geod.inv(longitude[::2], latitude[::2], longitude[1::2], latitude[1::2])
     return float(math.sqrt(edges[0] * edges[1]))

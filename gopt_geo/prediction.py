@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import gopt_geo
-from gopt_geo.ceiling import GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
+from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
 from gopt_geo.errors import BandError, DeviceMemoryError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.grid import pixel_size_m
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
@@ -174,6 +174,7 @@ def _reserved(model: PackModel, options: TileOptions, scene: Scene, products: in
     """Bytes under ``--max-memory`` that the tiler doesn't see: libraries and weights, caches, readers, the writer."""
     return (
         resident_memory()
+        + FIRST_USE
         + GDAL_CACHE
         + model.working_memory(options.tile_size, options.batch_size)
         + scene.cache_bytes

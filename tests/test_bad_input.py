@@ -137,6 +137,12 @@ def test_wrong_number_of_bands(bad: Callable[..., str], aligned_scene: Files, tm
     assert "it has 5 bands, the pack expects 3" in bad(optical=five)
 
 
+def test_an_image_is_no_cloud_mask(bad: Callable[..., str], aligned_scene: Files) -> None:
+    line = bad("--cloud-mask", aligned_scene["sar"])
+    assert line.startswith(f"error: {aligned_scene['sar']}: a mask is one band of integers, this has 1 band of float32")
+    assert "4 bands of uint16" in bad("--cloud-mask", aligned_scene["scene"])
+
+
 def test_unknown_bands(bad: Callable[..., str]) -> None:
     line = bad("--optical-bands", "red,green,ultraviolet")
     assert "there is no band 'ultraviolet'" in line
@@ -340,6 +346,8 @@ def test_device_that_isnt_there(bad: Callable[..., str], device: str) -> None:
         (["--readers", 0], "--readers"),
         (["--resolution", 0], "--resolution"),
         (["--resolution", "nan"], "--resolution"),
+        (["--resolution", "1e9"], "--resolution"),
+        (["--resolution", "1e-9", "--allow-resolution"], "--resolution"),
         (["--max-memory", "lots"], "--max-memory lots"),
         (["--max-memory", "0"], "--max-memory 0"),
         (["--max-memory", "9" * 400], "--max-memory 999"),

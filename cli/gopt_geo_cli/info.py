@@ -19,10 +19,12 @@ def _lines(value: Any, indent: str = "") -> list[str]:
         nested = isinstance(item, dict) or (isinstance(item, list) and any(isinstance(i, dict | list) for i in item))
         if nested and item:
             lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
+        elif item in (None, {}, []):
+            lines.append(f"{indent}{key}: -")
         elif isinstance(item, list):
             lines.append(f"{indent}{key}: {', '.join(str(i) for i in item)}")
         else:
-            lines.append(f"{indent}{key}: {'-' if item is None or item == {} else item}")
+            lines.append(f"{indent}{key}: {item}")
     return lines
 
 

@@ -18,6 +18,7 @@ __all__ = ["Extent", "place_scene", "with_resolution"]
 
 Extent = Literal["optical", "intersection", "union"]
 
+_MOST_PIXELS = 2**31 - 1  # along one side: GDAL's bound
 _SLACK = 1e-3  # pixels by which a footprint may reach into a pixel without claiming it
 
 
@@ -35,8 +36,14 @@ def with_resolution(grid: GeoBox, resolution: float) -> GeoBox:
         )
     a, b, c, d, e, f = grid.affine[:6]
     across, down = resolution / math.hypot(a, d), resolution / math.hypot(b, e)
+    if down > grid.shape[0] and across > grid.shape[1]:
+        found = f"a pixel of {resolution:g} is larger than the whole raster"
+        raise GridError("--resolution", found, "give the pixel size in the CRS's units")
     height = max(math.ceil(grid.shape[0] / down - _SLACK), 1)
     width = max(math.ceil(grid.shape[1] / across - _SLACK), 1)
+    if max(height, width) > _MOST_PIXELS:
+        found = f"{resolution:g} makes a grid of {height} x {width} pixels, more than a raster file can have"
+        raise GridError("--resolution", found, "give the pixel size in the CRS's units")
     return GeoBox((height, width), Affine(a * across, b * down, c, d * across, e * down, f), grid.crs)
 
 
@@ -67,9 +74,7 @@ def _part_near(grid: GeoBox, other: GeoBox, name: str) -> Window | None:
     A raster of the whole Earth has no footprint in a UTM zone, but its part near the scene has.
     """
     height, width = other.shape
-    mesh = np.stack(np.meshgrid(np.linspace(0, width, 33), np.linspace(0, height, 33)), axis=-1).reshape(
-        -1, 2
-    )
+    mesh = np.stack(np.meshgrid(np.linspace(0, width, 33), np.linspace(0, height, 33)), axis=-1).reshape(-1, 2)
     points = PixelMap(other, grid, name)(mesh)
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) == 0:
@@ -81,9 +86,7 @@ def _part_near(grid: GeoBox, other: GeoBox, name: str) -> Window | None:
     return Window(row, col, row_stop - row, col_stop - col) if row_stop > row and col_stop > col else None
 
 
-def place_scene(
-    grids: Mapping[str, tuple[str, GeoBox]], lattice: GeoBox, extent: Extent
-) -> tuple[GeoBox, float]:
+def place_scene(grids: Mapping[str, tuple[str, GeoBox]], lattice: GeoBox, extent: Extent) -> tuple[GeoBox, float]:
     """Choose the window of a lattice that the scene covers.
 
     Parameters

@@ -58,26 +58,18 @@ class PixelMap:
         self._to_pixel = np.array((~source.affine)[:6]).reshape(2, 3)
         if not same_crs(target.crs, source.crs):
             if target.crs is None or source.crs is None:
-                raise GridError(
-                    name, "only one of the grids has a CRS", "set the other with gdal_edit -a_srs"
-                )
+                raise GridError(name, "only one of the grids has a CRS", "set the other with gdal_edit -a_srs")
             self._operation = self._choose_operation(target.crs, source.crs, name)
 
     def _choose_operation(self, target: CRS, source: CRS, name: str) -> Transformer:
         with _PLANNING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "best transformation is not available" becomes the notice
             try:
-                group = TransformerGroup(
-                    target.proj, source.proj, always_xy=True, area_of_interest=self._area(target)
-                )
+                group = TransformerGroup(target.proj, source.proj, always_xy=True, area_of_interest=self._area(target))
             except ProjError as error:
-                raise GridError(
-                    name, f"its CRS can't be reached ({error})", "warp it first with gdalwarp"
-                ) from error
+                raise GridError(name, f"its CRS can't be reached ({error})", "warp it first with gdalwarp") from error
         if not group.transformers:
-            raise GridError(
-                name, "PROJ knows no way from its CRS to the scene's", "warp it first with gdalwarp"
-            )
+            raise GridError(name, "PROJ knows no way from its CRS to the scene's", "warp it first with gdalwarp")
         chosen = group.transformers[0]
         if not group.best_available:
             accuracy = f"about {chosen.accuracy:g} m" if chosen.accuracy >= 0 else "unknown"
@@ -127,9 +119,7 @@ class PixelMap:
     def scale(self) -> tuple[float, float]:
         """Return source pixels per target pixel along the source's x and y, at the centre of the overlap."""
         height, width = self.target.shape
-        grid = np.stack(np.meshgrid(np.linspace(0, width, 33), np.linspace(0, height, 33)), axis=-1).reshape(
-            -1, 2
-        )
+        grid = np.stack(np.meshgrid(np.linspace(0, width, 33), np.linspace(0, height, 33)), axis=-1).reshape(-1, 2)
         with np.errstate(invalid="ignore"):
             mapped = self(grid)
             inside = ((mapped >= 0) & (mapped <= self.source.shape[::-1])).all(axis=1)

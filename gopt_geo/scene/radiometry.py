@@ -77,9 +77,7 @@ class Radiometry:
         return np.where(valid, values, np.float32(0)), valid
 
 
-def plan_radiometry(
-    source: RasterSource, units: str | None, target: str, option: str
-) -> tuple[Radiometry, list[str]]:
+def plan_radiometry(source: RasterSource, units: str | None, target: str, option: str) -> tuple[Radiometry, list[str]]:
     """Decide how a source's values are brought to the pack's unit.
 
     Parameters
@@ -172,9 +170,7 @@ def _tagged_unit(source: RasterSource, option: str) -> SarUnits | None:
     return stated.pop()
 
 
-def _plan_sar(
-    source: RasterSource, units: str | None, target: str, option: str
-) -> tuple[Radiometry, list[str]]:
+def _plan_sar(source: RasterSource, units: str | None, target: str, option: str) -> tuple[Radiometry, list[str]]:
     if units == "raw":
         return _affine(source, tagged=False), [_raw_notice(source, target, option)]
     notices = []

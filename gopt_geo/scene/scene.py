@@ -231,7 +231,7 @@ def _open(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list[str])
         radiometry, said = plan_radiometry(source, spec.units, spec.target_units, f"--{modality}-units")
         notices += said
         _check_has_data(source, radiometry)
-        mask = None if spec.mask is None else RasterSource(spec.mask, honour_nodata=False)
+        mask = None if spec.mask is None else _open_mask(spec.mask)
     except BaseException:
         source.close()
         raise
@@ -254,9 +254,23 @@ def _with_bands(modality: str, spec: SourceSpec) -> RasterSource:
         return source
     source.close()
     if spec.bands is not None:
-        raise BandError(source.name, f"{option} names {source.count} bands, {wanted}", f"give {option} {spec.count}")
+        raise BandError(source.name, f"{option} names {_bands(source.count)}, {wanted}", f"give {option} {spec.count}")
     remedy = f"choose with {option} from {source.describe_bands()}"
-    raise BandError(source.name, f"it has {source.count} bands, {wanted}", remedy)
+    raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
+
+
+def _open_mask(path: Path) -> RasterSource:
+    """Open a mask, after a check that it is one: taken for a mask, an image would hide all there is."""
+    mask = RasterSource(path, honour_nodata=False)
+    if mask.count == 1 and mask.dtype.kind in "iub":
+        return mask
+    mask.close()
+    found = f"a mask is one band of integers, this has {_bands(mask.count)} of {mask.dtype}"
+    raise BandError(path, found, "give a raster that is 0 where the ground is clear")
+
+
+def _bands(count: int) -> str:
+    return f"{count} band" if count == 1 else f"{count} bands"
 
 
 def _check_georeferenced(source: RasterSource, pixel_grid: bool) -> None:

@@ -203,8 +203,10 @@ def test_pixel_grid_refusals(raster) -> None:
     message(lambda: open_scene(*sources, pixel_grid=True), GridError, "b.tif", "30 x 41", "30 x 40", "equal shape")
     message(lambda: open_scene(optical(a), {}, pixel_grid=True, resolution=5), GridError, "--pixel-grid")
     message(lambda: open_scene(optical(a), {}, pixel_grid=True, grid=b), GridError, "--pixel-grid")
-    mask = optical(a, mask=b)
-    message(lambda: open_scene(mask, {}, pixel_grid=True), GridError, "b.tif", "equal shape")
+    c = raster("c.tif", np.zeros((30, 41), np.uint8), None, at(0, 0))
+    mask = optical(a, mask=c)
+    message(lambda: open_scene(mask, {}, pixel_grid=True), GridError, "c.tif", "equal shape")
+    message(lambda: open_scene(optical(a, mask=b), {}, pixel_grid=True), BandError, "b.tif", "mask", "float32")
 
 
 def test_bands_by_the_packs_names_by_order_or_not_at_all(raster) -> None:
