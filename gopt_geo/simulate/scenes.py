@@ -159,7 +159,7 @@ def _look_up(power: NDArray[np.float32], spec: SceneSpec, land: Landscape) -> ND
             inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
             total[:, inside] += power[:, row[inside].astype(np.intp), col[inside].astype(np.intp)]
             total[:, ~inside] = np.nan
-    return total / np.float32(points**2)
+    return np.asarray(total / points**2, dtype=np.float32)
 
 
 def write_scene(spec: SceneSpec, paths: Mapping[str, Path]) -> None:
