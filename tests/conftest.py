@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,13 @@ from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import CLASS_COLORS, CLASS_NAMES, CLASS_VALUES, SceneSpec, write_scene
 
 TINY = "tests:tiny"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_signals() -> None:
+    """Undo what nohup or a shell's background job ignores: tests send these signals, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
