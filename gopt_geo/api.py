@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,20 @@ def simulate_files(
         sar_crs=sar_crs,
         sar_resolution=sar_resolution,
     )
-    if output_dir.parent.is_dir() and not output_dir.exists():
+    made = output_dir.parent.is_dir() and not output_dir.exists()
+    if made:
         output_dir.mkdir()
     names = ("scene", "sar", "labels", "clouds")
-    with Staging(overwrite) as staging:
-        staged = {stem: staging.path(output_dir / f"{stem}.tif") for stem in names}
-        write_scene(spec, staged)
-        staging.publish()
+    try:
+        with Staging(overwrite) as staging:
+            staged = {stem: staging.path(output_dir / f"{stem}.tif") for stem in names}
+            write_scene(spec, staged)
+            staging.publish()
+    except BaseException:  # Ctrl-C too: a folder made for nothing goes again, if it is empty
+        if made:
+            with suppress(OSError):
+                output_dir.rmdir()
+        raise
     return {stem: output_dir / f"{stem}.tif" for stem in names}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 from gopt_geo.errors import SourceError
 from gopt_geo.grid import GeoBox, pixel_size_m
@@ -54,7 +56,10 @@ def describe_raster(path: Path) -> dict[str, Any]:
 
 def _stored(path: Path, first: int) -> dict[str, Any]:
     """Read what the file says besides its pixels: nodata, storage, legend, and gopt-geo's tags."""
-    with rasterio.open(path) as dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the missing CRS is among what is told
+        opened = rasterio.open(path)
+    with opened as dataset:
         nodata = dataset.nodata
         described: dict[str, Any] = {
             # NaN is no JSON number.

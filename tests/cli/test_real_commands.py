@@ -43,3 +43,19 @@ def test_missing_file_is_one_line(tmp_path: Path) -> None:
     assert run.exit_code == 2
     assert run.stderr.startswith(f"error: {tmp_path / 'missing.tif'}: ")
     assert run.stderr.count("\n") == 1
+
+
+def test_info_of_an_image_without_a_place_is_quiet(tmp_path: Path) -> None:
+    import warnings
+
+    import numpy as np
+    import rasterio
+
+    path = tmp_path / "image.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", driver="PNG", height=4, width=5, count=1, dtype="uint8") as file:
+            file.write(np.ones((1, 4, 5), dtype="uint8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert CliRunner().invoke(app, ["info", str(path)]).exit_code == 0

@@ -110,3 +110,13 @@ def test_options_out_of_range_are_refused_and_nothing_is_written(tmp_path, wrong
         simulate_files(tmp_path / "d", **{"size": (8, 8), **wrong})
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_a_refused_scene_leaves_no_folder(tmp_path):
+    with pytest.raises(GoptGeoError, match="--resolution"):
+        simulate_files(tmp_path / "new", crs="EPSG:4326", resolution=10.0)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(GoptGeoError, match="--resolution"):
+        simulate_files(tmp_path / "old", crs="EPSG:4326", resolution=10.0)
+    assert (tmp_path / "old").is_dir()
