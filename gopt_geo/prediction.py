@@ -28,6 +28,7 @@ from gopt_geo.scene.extent import Extent
 
 __all__ = ["PredictReport", "choose_pack", "predict"]
 
+_LITTLE_SHARED = 0.5  # below this a map from two rasters is mostly one from a single raster: worth a warning
 _RATIO = 1.5  # promise 7: a scene further from the pack's pixel size than this is refused
 
 
@@ -44,7 +45,7 @@ class PredictReport:
     shape
         Height and width of the map in pixels.
     shared
-        Share of the map where both modalities' footprints lie, 0 to 1.
+        Share of the map where both modalities have data, 0 to 1.
     run
         Tiles, batches, strips.
     polygons
@@ -343,18 +344,18 @@ def predict(
             for path in targets.vectors:
                 check_vector_output(path, scene.grid.crs)
             notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
-            if sar is not None and scene.shared < 0.9995:
-                notices.append(f"both rasters cover {100 * scene.shared:.1f} % of the map; the rest has one of them")
             labels = stack.enter_context(open_reference(reference, scene)) if reference is not None else None
             with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
                 model = PackModel(load_model(chosen), meta, options.tile_size, options.device)
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
             tags = _tags(chosen, options, inputs, scene)
-            run = write_map(scene, model, meta.classes, options, targets, tags, progress)
+            run, shared = write_map(scene, model, meta.classes, options, targets, tags, progress)
+            if sar is not None and shared < _LITTLE_SHARED:
+                notices.append(f"warning: only {100 * shared:.1f} % of the map has data in both rasters")
             notices += _memory_notices(run, options, targets)
             polygons = write_vectors(targets)
             write_preview(scene, targets, meta.classes, labels)
         staging.publish()
     written = tuple(Path(p) for p in (*outputs, confidence, preview) if p is not None)
     seconds = time.monotonic() - started
-    return PredictReport(written, tuple(notices), scene.shape, scene.shared, run, polygons, seconds)
+    return PredictReport(written, tuple(notices), scene.shape, shared, run, polygons, seconds)

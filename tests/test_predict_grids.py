@@ -104,7 +104,24 @@ def test_extents(run: Run, aligned_scene: Files, pixels: Pixels, tmp_path: Path)
     assert shapes == {"optical": (90, 130), "intersection": (90, 100), "union": (90, 160)}
     report = run("again.tif", **inputs)
     assert report.shared == pytest.approx(100 / 130)
-    assert any("both rasters cover 76.9 %" in notice for notice in report.notices)
+    assert not any("has data in both" in notice for notice in report.notices)
+
+
+@pytest.mark.parametrize(("tile_size", "overlap"), [(32, 8), (64, 32), (256, 0)])
+def test_the_share_counts_pixels_with_data(
+    run: Run, aligned_scene: Files, tmp_path: Path, tile_size: int, overlap: int
+) -> None:
+    mask = np.zeros((90, 130), np.uint8)
+    mask[:, :101] = 1
+    mask[7, 120] = 1
+    with rasterio.open(aligned_scene["clouds"]) as clouds:
+        profile = clouds.profile
+    with rasterio.open(tmp_path / "mask.tif", "w", **profile) as file:
+        file.write(mask, 1)
+    inputs = {"optical": aligned_scene["scene"], "sar": aligned_scene["sar"], "cloud_mask": tmp_path / "mask.tif"}
+    report = run(f"{tile_size}.tif", **inputs, tile_size=tile_size, overlap=overlap)
+    assert report.shared == (mask == 0).mean()
+    assert any("only 22.3 % of the map has data in both rasters" in notice for notice in report.notices)
 
 
 def test_rasters_without_a_crs(run: Run, aligned_scene: Files, pixels: Pixels, tmp_path: Path) -> None:

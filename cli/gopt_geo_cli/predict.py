@@ -153,7 +153,7 @@ def predict(
     run = report.run
     summary = (
         f"{rows} x {columns} pixels in {report.seconds:.1f} s, {run.forwarded} of {run.tiles} tiles held data,"
-        f" both rasters cover {100 * report.shared:.1f} % of the map"
+        f" both rasters have data on {100 * report.shared:.1f} % of the map"
     )
     say_notices([*report.notices, summary])
     say_written(report.outputs)

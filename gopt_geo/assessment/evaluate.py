@@ -129,7 +129,7 @@ def evaluate_map(
         matrix=matrix,
         scores=scores,
         mapped_scores=Scores.from_matrix(matrix[:, :-1]),
-        notices=_notices(scores, len(listed)),
+        notices=_notices(scores, len(listed), guessed=class_values is None and not legend),
     )
 
 
@@ -189,8 +189,10 @@ def _check_classes(subject: str | PathLike[str], values: Collection[int | float]
     raise GoptGeoError(subject, found, "recode them, or set them to nodata where they mean unlabelled")
 
 
-def _notices(scores: Scores, count: int) -> tuple[str, ...]:
+def _notices(scores: Scores, count: int, *, guessed: bool) -> tuple[str, ...]:
     notices = []
+    if guessed:
+        notices.append("warning: the map has no legend: every value in either raster is taken as a class")
     if scores.absent:
         notices.append(f"{scores.absent} of {count} classes are in neither raster and are left out of the mean IoU")
     if scores.unpredicted:

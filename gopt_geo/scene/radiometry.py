@@ -139,7 +139,7 @@ def _plan_raw(source: RasterSource, units: str | None, option: str) -> tuple[Rad
 
 def _raw_notice(source: RasterSource, target: str, option: str) -> str:
     ignored = "; its scale and offset tags aren't applied" if _has_scale(source.tags) else ""
-    return f"{source.name}: values are taken as they are ({option} raw), the pack expects {target}{ignored}"
+    return f"warning: {source.name}: values are taken as they are ({option} raw), the pack expects {target}{ignored}"
 
 
 def _plan_optical(source: RasterSource, units: str | None, option: str) -> tuple[Radiometry, list[str]]:

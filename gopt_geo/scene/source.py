@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,9 @@ __all__ = ["DRIVERS", "BandTags", "RasterSource"]
 
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "ENVI")
 """GDAL drivers that sources are opened with; a COG is read by GTiff."""
+
+# A URL (pathlib has made one slash of its two), or a GDAL file system that goes to the network.
+_NETWORK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)", re.ASCII)
 
 # warnings.catch_warnings swaps process-wide state; one opening at a time keeps the order of restoring right.
 _OPENING = threading.Lock()
@@ -193,8 +197,9 @@ class RasterSource:
         return handle
 
     def _open(self) -> rasterio.DatasetReader:
-        local = not str(self.path).startswith(("/vsi", "http:", "https:", "s3:", "gs:", "az:"))
-        if local and not self.path.exists():
+        if _NETWORK.match(str(self.path)):
+            raise SourceError(self.name, "it isn't a local path", "download the file first")
+        if not str(self.path).startswith("/vsi") and not self.path.exists():
             raise SourceError(self.name, "there is no such file", "check the path")
         try:
             with _OPENING, warnings.catch_warnings(), _gdal(), _losses() as lost:

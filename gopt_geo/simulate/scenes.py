@@ -122,7 +122,9 @@ def simulate_scene(spec: SceneSpec) -> SimulatedScene:
     if not (math.isfinite(size) and 0.5 <= size <= 200.0):
         raise GridError(
             f"--resolution {spec.resolution:g}",
-            f"pixels of {size:.3g} m on the ground in {spec.crs}",
+            f"pixels of {size:.3g} m on the ground in {spec.crs}"
+            if math.isfinite(size)
+            else f"the scene leaves the earth in {spec.crs}",
             "give a resolution in units of the CRS that makes pixels of 0.5 to 200 m",
         )
     shape = (spec.height + 2 * _MARGIN, spec.width + 2 * _MARGIN)

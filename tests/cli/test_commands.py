@@ -137,7 +137,7 @@ def test_predict_says_notices_on_stderr_and_paths_on_stdout(api: Recorder) -> No
     warning, note, summary = run.stderr.splitlines()
     assert warning == "warning: a demo"
     assert note == "note: the SAR unit is dB"
-    assert summary == "note: 4 x 5 pixels in 1.2 s, 7 of 9 tiles held data, both rasters cover 50.0 % of the map"
+    assert summary == "note: 4 x 5 pixels in 1.2 s, 7 of 9 tiles held data, both rasters have data on 50.0 % of the map"
 
 
 @pytest.mark.parametrize(

@@ -278,3 +278,11 @@ def test_a_file_that_vanishes_between_threads(raster, tmp_path) -> None:
     thread.start()
     thread.join()
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["https://host/a.tif", "s3://bucket/a.tif", "/vsicurl/https://host/a.tif", "/vsis3/b/a.tif"]
+)
+def test_network_paths_are_refused_without_a_try(path: str) -> None:
+    with pytest.raises(SourceError, match="isn't a local path; download the file first"):
+        RasterSource(path)
