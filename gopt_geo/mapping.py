@@ -23,7 +23,6 @@ from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize
 from gopt_geo.packs import ClassInfo
 from gopt_geo.scene import BLOCK, AlignedSource, RasterSource, Scene
-from gopt_geo.scene.coverage import CoverageCount
 from gopt_geo.scene.extent import place_scene
 
 __all__ = ["NODATA", "Progress", "Targets", "map_rows", "open_reference", "write_map", "write_preview", "write_vectors"]
@@ -124,13 +123,8 @@ def write_map(
     targets: Targets,
     tags: dict[str, str],
     progress: Callable[[Progress], None] | None,
-) -> tuple[RunReport, float]:
-    """Run the tiles of a scene and write land cover and confidence.
-
-    Returns
-    -------
-    What the run did, and the share of the map where every modality has data, 0 to 1.
-    """
+) -> RunReport:
+    """Run the tiles of a scene and write land cover and confidence."""
     values = np.array([c.value for c in classes], dtype=np.uint8)
     height, width = scene.shape
 
@@ -145,13 +139,12 @@ def write_map(
             mapped, percent = map_rows(rows, values)
             writer.write(rows.window, mapped, percent if targets.confidence is not None else None)
 
-        counted = CoverageCount(scene, options.tile_size, options.tile_size - options.overlap)
-        report = run_tiles(counted, model, options, sink=sink, progress=tick)
+        report = run_tiles(scene, model, options, sink=sink, progress=tick)
         writer.finish()
     for copy in copies:
         for file in first.parent.glob(f"{first.name}*"):
             shutil.copyfile(file, copy.with_name(copy.name + file.name.removeprefix(first.name)))
-    return report, counted.share
+    return report
 
 
 def write_vectors(targets: Targets) -> tuple[int, ...]:

@@ -349,7 +349,8 @@ def predict(
                 model = PackModel(load_model(chosen), meta, options.tile_size, options.device)
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
             tags = _tags(chosen, options, inputs, scene)
-            run, shared = write_map(scene, model, meta.classes, options, targets, tags, progress)
+            run = write_map(scene, model, meta.classes, options, targets, tags, progress)
+            shared = run.complete_share
             if sar is not None and shared < _LITTLE_SHARED:
                 notices.append(f"warning: only {100 * shared:.1f} % of the map has data in both rasters")
             notices += _memory_notices(run, options, targets)

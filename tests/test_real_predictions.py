@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,12 +18,9 @@ from gopt_geo.grid import corner_distance, grid_of
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import CLASS_COLORS, CLASS_NAMES, CLASS_VALUES
+from realdata import DATA, needs
 
-DATA = Path(os.environ.get("GOPT_GEO_DATA") or Path(__file__).parents[2] / "shared/data")
-pytestmark = [
-    pytest.mark.realdata,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no real rasters at {DATA}; set GOPT_GEO_DATA"),
-]
+pytestmark = needs(DATA)
 Run = Callable[..., PredictReport]
 VOLKOV = sorted(path.name[:3] for path in (DATA / "volkov").glob("*_opt.tif"))
 

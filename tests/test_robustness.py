@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,12 @@ from typer.testing import CliRunner
 
 from gopt_geo.grid import corner_distance, grid_of
 from gopt_geo_cli.main import app
+from realdata import REFUSED, ROBUSTNESS, ROBUSTNESS_FILES, needs
 
-DATA = Path(os.environ.get("GOPT_GEO_DATA") or Path(__file__).parents[2] / "shared/data")
-FOLDER = DATA / "robustness"
 pytestmark = [
-    pytest.mark.realdata,
-    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no real rasters at {FOLDER}; set GOPT_GEO_DATA"),
+    *needs(ROBUSTNESS),
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
 ]
-FILES = sorted(path.name for path in FOLDER.glob("*.tif"))
-REFUSED = {
-    "all-nodata.tif": "no pixel carries data",
-    "cog_cmap.tif": "colour table",
-    "cog_gcps.tif": "ground control points",
-    "corrupt.tif": "can't be read",
-    "float_nan.tif": "no CRS",
-    "inverted_lat.tif": "no pixel carries data",
-    "rotated.tif": "no CRS",
-}
 WITHOUT_CRS = ["cog_gcps.tif", "float_nan.tif", "rotated.tif"]
 
 
@@ -64,7 +51,7 @@ def bands_of(path: Path, role: str) -> list[int]:
 
 
 def predict(name: str, role: str, folder: Path, pack: Path, *options: str) -> tuple[Any, Path, list[int]]:
-    awkward = FOLDER / name
+    awkward = ROBUSTNESS / name
     bands = bands_of(awkward, role)
     count, value = (1, -12.0) if role == "optical" else (3, 0.1)
     other = partner(folder / "partner.tif", awkward, count, value)
@@ -81,7 +68,7 @@ def predict(name: str, role: str, folder: Path, pack: Path, *options: str) -> tu
 
 def check_map(ran: Any, out: Path, name: str, bands: list[int]) -> None:
     assert ran.exit_code == 0, (ran.output, ran.exception)
-    awkward = FOLDER / name
+    awkward = ROBUSTNESS / name
     with rasterio.open(out) as found, rasterio.open(awkward) as wanted:
         assert found.shape == wanted.shape
         assert corner_distance(grid_of(wanted), grid_of(found)) < 1e-6
@@ -93,7 +80,7 @@ def check_map(ran: Any, out: Path, name: str, bands: list[int]) -> None:
 
 
 @pytest.mark.parametrize("role", ["optical", "sar"])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ROBUSTNESS_FILES)
 def test_right_or_refused(tiny_pack: Path, tmp_path: Path, name: str, role: str) -> None:
     ran, out, bands = predict(name, role, tmp_path, tiny_pack)
     if name not in REFUSED:

@@ -98,6 +98,8 @@ class RunReport:
         Column strips that the ceiling on memory asked for.
     repeated_tiles
         Runs of tiles beyond their first, because they lie over the border of two strips.
+    complete_share
+        Share of the window's pixels at which every modality carries data, 0 to 1.
     seconds
         Wall time.
     """
@@ -109,13 +111,14 @@ class RunReport:
     batch_size: int
     strips: int
     repeated_tiles: int
+    complete_share: float
     seconds: float
 
 
 def _tasks(plan: TilePlan, strips: Sequence[Window]) -> Iterator[Task]:
     for number, strip in enumerate(strips):
         rows, cols = plan.touching(strip)
-        yield from (Task(number, row, col) for row in rows for col in cols)
+        yield from (Task(number, row, col, plan.own(row, col).intersect(strip)) for row in rows for col in cols)
 
 
 def _strips(
@@ -141,7 +144,7 @@ def _blend(
     results: Iterator[tuple[TileData, Tensor | None]],
     new_band: Callable[[Window], BandAccumulator],
     sink: Callable[[BlendedRows], None],
-    tick: Callable[[bool], None],
+    tick: Callable[[TileData], None],
 ) -> None:
     """Sum the results strip by strip, tile row by tile row; empty each row into the sink when complete."""
     for strip in strips:
@@ -152,7 +155,7 @@ def _blend(
                 tile, probabilities = next(results)
                 if probabilities is not None and tile.any_valid is not None:
                     band.add(row, col, probabilities, tile.any_valid)
-                tick(probabilities is None)
+                tick(tile)
             for finished in band.finish(row):
                 sink(finished)
 
@@ -214,15 +217,15 @@ def run_tiles(
         )
     device = torch.device(options.device)
     rows, cols = plan.touching(inside)
-    skipped = done = 0
+    skipped = done = complete = 0
     with memory_errors(device, options.tile_size, options.batch_size):
         strips = _strips(source, model, options, inside, plan)
         total = len(rows) * sum(len(plan.touching(strip)[1]) for strip in strips)
         forwarder = Forwarder(model, plan, options.batch_size, device)
 
-        def tick(empty: bool) -> None:
-            nonlocal skipped, done
-            done, skipped = done + 1, skipped + empty
+        def tick(tile: TileData) -> None:
+            nonlocal skipped, done, complete
+            done, skipped, complete = done + 1, skipped + (tile.any_valid is None), complete + tile.complete
             if progress is not None:
                 progress(TileProgress(done, total, done - skipped, time.perf_counter() - begin))
 
@@ -247,5 +250,6 @@ def run_tiles(
         batch_size=options.batch_size,
         strips=len(strips),
         repeated_tiles=total - len(rows) * len(cols),
+        complete_share=complete / (inside.height * inside.width),
         seconds=time.perf_counter() - begin,
     )

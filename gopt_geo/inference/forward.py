@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -116,7 +116,7 @@ class Forwarder:
         for entry in batch:
             if entry.output is not None:
                 entry.output = entry.output.clone()
-                entry.tile = TileData(entry.tile.task, {}, {}, entry.tile.any_valid)
+                entry.tile = replace(entry.tile, values={}, valid={})
 
     def _forward(self) -> list[_Waiting]:
         taken = [slot.popleft() if slot else None for slot in self._slots]

@@ -34,11 +34,12 @@ class BlockSource(Protocol):
 
 
 class Task(NamedTuple):
-    """One tile to run: the column strip it is run for, and its place in the plan."""
+    """One tile to run: the column strip it is run for, its place in the plan, and its own pixels in that strip."""
 
     strip: int
     row: int
     col: int
+    own: Window | None
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,15 @@ class TileData:
         bool [h, w] for each modality, likewise.
     any_valid
         bool [h, w], True where at least one modality carries data; None for a tile without any valid pixel.
+    complete
+        Number of the task's own pixels at which every modality carries data.
     """
 
     task: Task
     values: dict[str, NDArray[np.float32]]
     valid: dict[str, NDArray[np.bool_]]
     any_valid: NDArray[np.bool_] | None
+    complete: int = 0
 
 
 def used_modalities(wanted: tuple[str, ...], block: SceneBlock) -> list[str]:
@@ -93,7 +97,15 @@ def _read(source: BlockSource, plan: TilePlan, modalities: tuple[str, ...], task
         {name: block.values[name] for name in used},
         {name: block.valid[name] for name in used},
         any_valid,
+        _complete(task, window, [block.valid[name] for name in used]),
     )
+
+
+def _complete(task: Task, window: Window, valid: list[NDArray[np.bool_]]) -> int:
+    if task.own is None:
+        return 0
+    rows, cols = task.own.slices_in(window)
+    return int(np.logical_and.reduce([mask[rows, cols] for mask in valid]).sum())
 
 
 def read_tiles(

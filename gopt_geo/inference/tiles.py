@@ -73,6 +73,14 @@ class TilePlan:
         """Return the pixels of the tile in tile row `row` and column `col`; it may hang over the scene's edges."""
         return Window(row * self.stride, col * self.stride, self.tile_size, self.tile_size)
 
+    def own(self, row: int, col: int) -> Window:
+        """Return the pixels of tile (row, col) that count as its own: these windows cover the scene without overlap."""
+        height, width = (
+            n - at * self.stride if at == count - 1 else self.stride
+            for n, at, count in zip(self.shape, (row, col), (self.rows, self.cols), strict=True)
+        )
+        return Window(row * self.stride, col * self.stride, height, width)
+
     def touching(self, window: Window) -> tuple[range, range]:
         """Return the tile rows and columns that share a pixel with `window` (empty ranges if none does)."""
         inside = window.clip(self.shape)

@@ -79,6 +79,7 @@ def test_validity_passes_through_and_empty_tiles_are_not_forwarded(kit, height, 
     either = valid["optical"] | valid["sar"]
     assert (canvas.count == 1).all()
     assert (canvas.valid == either).all()
+    assert report.complete_share == (valid["optical"] & valid["sar"]).mean()
     assert (canvas.probabilities[:, ~either] == 0).all()
     expected = np.where(valid["optical"], truth["optical"][0], 100 + truth["sar"][0])
     np.testing.assert_allclose(canvas.probabilities[0][either], expected[either].astype("f4"), rtol=1e-6)

@@ -160,6 +160,7 @@ def test_strips_give_the_same_bits_and_count_the_tiles_they_share(kit):
     assert report.strips == 4
     assert report.repeated_tiles > 0
     assert report.forwarded == report.tiles + report.repeated_tiles
+    assert report.complete_share == 1
     assert (cut.count == 1).all()
     assert cut.probabilities.tobytes() == whole.probabilities.tobytes()
     assert {window.col for window in cut.windows} == {0, 512, 1024, 1536}

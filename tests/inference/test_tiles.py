@@ -89,3 +89,16 @@ def test_bad_sizes():
         TilePlan((10, 10), 0, 0)
     with pytest.raises(ValueError, match="at least one pixel"):
         TilePlan((0, 10), 8, 0)
+
+
+def test_own_windows_cover_the_scene_without_overlap():
+    for shape in ((1, 1), (30, 41), (64, 65), (100, 7)):
+        for tile_size, overlap in ((8, 0), (8, 4), (32, 9), (200, 50)):
+            plan = TilePlan(shape, tile_size, overlap)
+            count = np.zeros(shape, int)
+            for row in range(plan.rows):
+                for col in range(plan.cols):
+                    own = plan.own(row, col)
+                    assert own.intersect(plan.window(row, col)) == own
+                    count[own.row : own.row_stop, own.col : own.col_stop] += 1
+            assert (count == 1).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +14,10 @@ from pyproj import Transformer
 from gopt_geo.errors import BandError, GoptGeoError
 from gopt_geo.grid import GeoBox, Window, grid_of, pixel_size_m
 from gopt_geo.scene import Scene, SourceSpec, open_scene
+from realdata import DATA, REFUSED, ROBUSTNESS_FILES, needs
 
-DATA = Path(os.environ.get("GOPT_GEO_DATA") or Path(__file__).parents[3] / "shared/data")
-pytestmark = [
-    pytest.mark.realdata,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no real rasters at {DATA}; set GOPT_GEO_DATA"),
-]
+pytestmark = needs(DATA)
 
-ROBUSTNESS = sorted(path.name for path in (DATA / "robustness").glob("*.tif"))
-# What the files themselves say is wrong with them; all others must be read.
-REFUSED = {
-    "all-nodata.tif": "no pixel carries data",
-    "cog_cmap.tif": "colour table",
-    "cog_gcps.tif": "ground control points",
-    "corrupt.tif": "can't be read",
-    "float_nan.tif": "no CRS",
-    "inverted_lat.tif": "no pixel carries data",
-    "rotated.tif": "no CRS",
-}
 UNITS = {"optical": "reflectance", "sar": "db"}
 
 
@@ -73,7 +58,7 @@ def as_the_file_says(path: Path, scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("modality", ["optical", "sar"])
-@pytest.mark.parametrize("name", ROBUSTNESS)
+@pytest.mark.parametrize("name", ROBUSTNESS_FILES)
 def test_an_awkward_raster_alone(name, modality) -> None:
     path = DATA / "robustness" / name
     entry = spec(path, modality)
@@ -108,7 +93,7 @@ def middle_in_mercator(path: Path) -> GeoBox:
     return GeoBox((150, 150), Affine(size, 0, east - 75 * size, 0, -size, north + 75 * size), "EPSG:3857")
 
 
-@pytest.mark.parametrize("name", [name for name in ROBUSTNESS if REFUSED.get(name) != "no CRS"])
+@pytest.mark.parametrize("name", [name for name in ROBUSTNESS_FILES if REFUSED.get(name) != "no CRS"])
 def test_an_awkward_raster_as_sar_under_an_optical_one(name, raster) -> None:
     path = DATA / "robustness" / name
     if name == "cog_gcps.tif":
