@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -236,7 +237,7 @@ class GoPT(nn.Module):
             prompt, classes[name], grouping = self.prompters[str(layer)](rgb, normalised, classes[name], valid)
             total = prompt if total is None else total + prompt
             if groupings is not None:
-                groupings.append(grouping)
+                groupings.append(replace(grouping, layer=layer, modality=name))
         if total is None:
             return tokens
         return torch.cat([tokens[:, :prefix], rgb + total], dim=1) if prefix else tokens + total

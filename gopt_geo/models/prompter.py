@@ -42,11 +42,15 @@ class Grouping:
         A^, [B, K, N]: which group each token chose (step 6); zero for invalid tokens.
     tokens
         Z', [B, N, r]: the auxiliary tokens after joint self-attention (step 3).
+    layer, modality
+        Where it was found: the prompted layer, counted from 1, and the auxiliary modality.
     """
 
     representation: Tensor
     assignment: Tensor
     tokens: Tensor
+    layer: int = 0
+    modality: str = ""
 
 
 class ClassAwareUniModalPrompter(nn.Module):
