@@ -24,7 +24,8 @@ from torch import Tensor
 
 from gopt_geo.errors import PackError
 from gopt_geo.models.backbone import Backbone, load_backbone, state_digest
-from gopt_geo.models.gopt import GoPT, GoptConfig
+from gopt_geo.models.config import GoptConfig
+from gopt_geo.models.gopt import GoPT
 
 __all__ = [
     "FORMAT_VERSION",

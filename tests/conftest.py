@@ -16,7 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from gopt_geo import description, packs
 from gopt_geo.models.backbone import Backbone, build_vit
-from gopt_geo.models.gopt import GoPT, GoptConfig
+from gopt_geo.models.config import GoptConfig
+from gopt_geo.models.gopt import GoPT
 from gopt_geo.packs import BackboneRef, ClassInfo, ModalityInfo, PackMeta, write_pack
 from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import CLASS_COLORS, CLASS_NAMES, CLASS_VALUES, SceneSpec, write_scene

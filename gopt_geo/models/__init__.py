@@ -1,7 +1,19 @@
-"""GoPT on frozen vision transformers."""
+"""GoPT on frozen vision transformers, and the models it is compared with."""
 
 from gopt_geo.models.backbone import DEMO_BACKBONE, Backbone, load_backbone
-from gopt_geo.models.gopt import GoPT, GoptConfig
+from gopt_geo.models.config import GoptConfig
+from gopt_geo.models.cup import Grouping
+from gopt_geo.models.gopt import GoPT
 from gopt_geo.models.prompter import GroupingPrompter
+from gopt_geo.models.segmenter import Segmenter
 
-__all__ = ["DEMO_BACKBONE", "Backbone", "GoPT", "GoptConfig", "GroupingPrompter", "load_backbone"]
+__all__ = [
+    "DEMO_BACKBONE",
+    "Backbone",
+    "GoPT",
+    "GoptConfig",
+    "Grouping",
+    "GroupingPrompter",
+    "Segmenter",
+    "load_backbone",
+]

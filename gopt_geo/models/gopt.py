@@ -1,111 +1,53 @@
-"""GoPT: a frozen RGB backbone, prompted by auxiliary modalities. And its single-modality relatives."""
+"""GoPT: a frozen RGB backbone, prompted by auxiliary modalities.
+
+A reconstruction of He, "Prompting Multi-Modal Image Segmentation with Semantic Grouping" (AAAI 2024); step numbers
+are those of ``docs/model.md``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from gopt_geo.models.backbone import Backbone
-from gopt_geo.models.head import MLPHead, tap_layers
-from gopt_geo.models.prompter import AcpMode, Grouping, GroupingPrompter, normalise_tokens
+from gopt_geo.models.config import GoptConfig
+from gopt_geo.models.cup import Grouping
+from gopt_geo.models.prompter import GroupingPrompter, expand_prompt
+from gopt_geo.models.segmenter import Images, Segmenter
+from gopt_geo.models.tokens import normalise_tokens, token_validity
 
-__all__ = ["GoPT", "GoptConfig", "token_validity"]
+__all__ = ["GoPT"]
 
 
-class GoptConfig(BaseModel):
-    """Everything that fixes the trainable part's shape and way of working; part of every pack.
+@dataclass
+class _Stream:
+    """One auxiliary modality on its way through the layers.
 
     Attributes
     ----------
+    tokens
+        F_m, [B, P + N, D]; not kept where the prompters' views of it were made at the start.
+    reduced
+        Z of each prompted layer, [B, N, r]; None where it must be made from ``tokens`` layer by layer.
     classes
-        Number of classes.
-    auxiliary
-        Names of the auxiliary modalities; empty for the RGB-only model (frozen backbone + head).
-    primary
-        The modality that goes through the backbone's own stream: ``optical``, or an auxiliary one in a model that
-        knows that alone.
-    rank
-        r of the prompters.
-    groups
-        K, class tokens a modality; the number of classes, but at least 8, where not given.
-    hidden, upscale
-        Of the head; see `MLPHead`.
-    assignment
-        Hard (default) or soft grouping.
-    acp_mode, token_value
-        See `AlignmentInducedCrossModalPrompter`.
-    aux_stream
-        ``embed_only``: prompters read the auxiliary embedding in every layer; ``frozen``: they read the output of
-        the frozen blocks, at twice the cost.
-    layers
-        Prompted layers, counted from 1; None for 1 to L - 1.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: int = Field(ge=2, le=255)
-    auxiliary: tuple[str, ...] = ("sar",)
-    primary: str = "optical"
-    rank: int = Field(default=16, ge=1)
-    groups: int = Field(default=8, ge=2)
-    hidden: int = Field(default=64, ge=1)
-    upscale: int = Field(default=1, ge=1)
-    assignment: Literal["hard", "soft"] = "hard"
-    acp_mode: AcpMode = "assignment"
-    token_value: bool = False
-    aux_stream: Literal["embed_only", "frozen"] = "embed_only"
-    layers: tuple[int, ...] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_groups(cls, given: Any) -> Any:
-        """Fill in K: a group is not a class, but more classes call for more groups."""
-        if isinstance(given, Mapping) and "groups" not in given and isinstance(given.get("classes"), int):
-            return {**given, "groups": max(8, given["classes"])}
-        return given
-
-    @model_validator(mode="after")
-    def _distinct(self) -> GoptConfig:
-        """Modality names become parts of tensor names: plain words, each once."""
-        for name in self.modalities:
-            if not name.isidentifier():
-                raise ValueError(f"modality {name!r} is not a plain word")
-        if len(set(self.modalities)) != len(self.modalities):
-            raise ValueError(f"a modality is named twice in {self.modalities}")
-        return self
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """All modalities that the model reads, the primary one first."""
-        return (self.primary, *self.auxiliary)
-
-
-def token_validity(valid: Tensor, patch: int) -> Tensor:
-    """Tell which tokens are valid: those with data in at least half of their patch's pixels.
-
-    Parameters
-    ----------
+        C_m, [B, K, D].
     valid
-        bool [B, H, W].
-    patch
-        Patch edge in pixels.
-
-    Returns
-    -------
-    bool [B, N], N = (H / patch) (W / patch).
+        bool [B, N]; None: everywhere.
     """
-    share = F.avg_pool2d(valid.unsqueeze(1).float(), patch)
-    return share.flatten(1) >= 0.5
+
+    tokens: Tensor | None
+    reduced: dict[int, Tensor] | None
+    classes: Tensor | None
+    valid: Tensor | None
 
 
-class GoPT(nn.Module):
+class GoPT(Segmenter):
     """A frozen backbone with grouping prompters and a head, which alone are trained.
+
+    Without auxiliary modalities it is the frozen RGB model (or, with another ``primary``, that of SAR alone).
 
     Parameters
     ----------
@@ -113,131 +55,117 @@ class GoPT(nn.Module):
         Frozen; not part of `trainable_state`.
     config
         Shape and switches.
+
+    Raises
+    ------
+    ValueError
+        If a prompted layer lies outside of 1 to L - 1.
     """
 
     def __init__(self, backbone: Backbone, config: GoptConfig) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.config = config
-        width, depth = backbone.embed_dim, backbone.depth
-        layers = config.layers if config.layers is not None else tuple(range(1, depth))
-        if any(not 1 <= layer < depth for layer in layers):
-            raise ValueError(f"prompted layers {layers} must lie in 1 to {depth - 1}")
-        self.taps = tap_layers(depth)
-        self.head = MLPHead(width, len(self.taps), config.hidden, config.classes, config.upscale)
-        self.mask_token = nn.Parameter(torch.zeros(width))
+        super().__init__(backbone, config)
         self.prompters = nn.ModuleDict()
         self.class_tokens = nn.ParameterDict()
-        if config.auxiliary:
-            for layer in layers:
-                self.prompters[str(layer)] = GroupingPrompter(
-                    width,
-                    config.rank,
-                    hard=config.assignment == "hard",
-                    acp_mode=config.acp_mode,
-                    token_value=config.token_value,
-                )
-            for name in config.auxiliary:
-                self.class_tokens[name] = nn.Parameter(0.02 * torch.randn(config.groups, width))
-
-    def trainable_state(self) -> dict[str, Tensor]:
-        """State of everything but the backbone: what a pack holds."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
-
-    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `trainable_state` gave; RuntimeError if names or shapes don't fit."""
-        wanted = set(self.trainable_state())
-        if wanted != set(state):  # the backbone's own tensors are refused too: other models may share it
-            odd = ", ".join(sorted(wanted ^ set(state))[:3])
-            raise RuntimeError(
-                f"{len(wanted - set(state))} tensors lack, {len(set(state) - wanted)} are foreign: {odd}"
+        layers = config.prompted_layers(backbone.depth)
+        if not config.auxiliary:
+            return
+        for layer in layers:
+            self.prompters[str(layer)] = GroupingPrompter(
+                backbone.embed_dim,
+                config.rank,
+                cup_mode=config.cup,
+                hard=config.assignment == "hard",
+                acp_mode=config.acp_mode,
+                token_value=config.token_value,
             )
-        self.load_state_dict(dict(state), strict=False)
+        if config.cup == "grouping":
+            for name in config.auxiliary:
+                self.class_tokens[name] = nn.Parameter(0.02 * torch.randn(config.groups, backbone.embed_dim))
 
-    def forward(
-        self, images: Mapping[str, Tensor], valid: Mapping[str, Tensor], groupings: list[Grouping] | None = None
-    ) -> Tensor:
-        """Predict logits.
-
-        Parameters
-        ----------
-        images
-            Modality to normalised image [B, 3, H, W]; H and W multiples of the patch size (the caller pads). An
-            auxiliary modality that isn't there is left out; the primary one too is left out, not faked: its
-            tokens become mask tokens.
-        valid
-            Modality to bool [B, H, W]; values at invalid pixels never change the result.
-        groupings
-            If given, each prompter's grouping is appended, layer by layer and modality by modality.
-
-        Returns
-        -------
-        Logits [B, classes, H, W].
-        """
-        primary = self.config.primary
-        some = next(iter(images.values()))
-        size = (int(some.shape[2]), int(some.shape[3]))
-        patch = self.backbone.patch_size
-        prefix = self.backbone.num_prefix_tokens
-        image = images.get(primary)
-        if image is None:
-            image, pixels = torch.zeros_like(some), torch.zeros_like(some[:, 0], dtype=torch.bool)
-        else:
-            pixels = valid[primary]
-        tokens = self.backbone.embed(
-            torch.where(pixels.unsqueeze(1), image, 0.0), ~token_validity(pixels, patch), self.mask_token
-        )
-        streams = self._embed_auxiliary(images, valid)
-        classes = {n: self.class_tokens[n].expand(some.shape[0], -1, -1) for n in streams}
+    def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:
+        """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
+        valid = valid if valid is not None else {}
+        size = self._size(images)
+        positions = self.backbone.positions(*size)
+        tokens = self._embed_primary(images, valid)
+        streams = {n: self._start(n, images[n], valid.get(n)) for n in self.config.auxiliary if n in images}
+        last = max((int(layer) for layer in self.prompters), default=0)
         taps = []
         for layer in range(1, self.backbone.depth + 1):
-            tokens = self.backbone.block(layer, tokens)
+            tokens = self.backbone.block(layer, tokens, positions)
             if layer in self.taps:
-                taps.append(tokens[:, prefix:])
-            frozen = self.config.aux_stream == "frozen"
-            if frozen and layer < self.backbone.depth:
-                self._advance(streams, layer)
-            if str(layer) in self.prompters:
-                tokens = self._prompt(layer, tokens, streams, classes, groupings)
-        logits: Tensor = self.head(taps, (size[0] // patch, size[1] // patch), size)
-        return logits
+                taps.append(tokens)
+            if self.config.aux_stream == "frozen" and layer <= last:  # above, nobody reads them
+                self._advance(streams, layer, positions)
+            if str(layer) in self.prompters and streams:
+                tokens = self._prompt(layer, tokens, streams, groupings)
+        return self._decode(taps, size)
+
+    def _start(self, name: str, image: Tensor, valid: Tensor | None) -> _Stream:
+        """Embed an auxiliary modality (step 0); with ``embed_only``, reduce it for all layers in one product."""
+        classes = self.class_tokens[name].expand(image.shape[0], -1, -1) if name in self.class_tokens else None
+        with torch.no_grad():  # nothing in this stream is trained
+            if valid is not None:
+                image, valid = torch.where(valid.unsqueeze(1), image, 0.0), token_validity(valid, self._patch)
+            tokens = self.backbone.embed(image)
+            if self.config.aux_stream == "frozen":
+                return _Stream(tokens, None, classes, valid)
+            normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
+        layers = {int(layer): prompter.reduction() for layer, prompter in self._each_prompter()}
+        if not layers:
+            return _Stream(None, {}, classes, valid)
+        weight, bias = (torch.cat(parts) for parts in zip(*layers.values(), strict=True))
+        reduced = F.linear(normalised, weight, bias).split(self.config.rank, dim=-1)
+        return _Stream(None, dict(zip(layers, reduced, strict=True)), classes, valid)
 
     @torch.no_grad()
-    def _embed_auxiliary(
-        self, images: Mapping[str, Tensor], valid: Mapping[str, Tensor]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Tokens [B, P + N, D] and token validity [B, N] of the auxiliary modalities that are there."""
-        streams = {}
-        for name in self.config.auxiliary:
-            if name in images:
-                image = torch.where(valid[name].unsqueeze(1), images[name], 0.0)
-                streams[name] = (self.backbone.embed(image), token_validity(valid[name], self.backbone.patch_size))
-        return streams
-
-    @torch.no_grad()
-    def _advance(self, streams: dict[str, tuple[Tensor, Tensor]], layer: int) -> None:
-        """Run the auxiliary streams through one frozen block, in place."""
-        for name, (tokens, valid) in streams.items():
-            streams[name] = (self.backbone.block(layer, tokens), valid)
+    def _advance(self, streams: dict[str, _Stream], layer: int, positions: Tensor | None) -> None:
+        """Run the auxiliary streams through one frozen block (step 1), in place."""
+        for stream in streams.values():
+            if stream.tokens is not None:
+                stream.tokens = self.backbone.block(layer, stream.tokens, positions)
 
     def _prompt(
-        self,
-        layer: int,
-        tokens: Tensor,
-        streams: Mapping[str, tuple[Tensor, Tensor]],
-        classes: dict[str, Tensor],
-        groupings: list[Grouping] | None,
+        self, layer: int, tokens: Tensor, streams: dict[str, _Stream], groupings: list[Grouping] | None
     ) -> Tensor:
-        """Add the prompts of all modalities to the RGB stream (step 11); CLS and registers stay as they are."""
+        """Inject the prompts of all modalities (steps 2 to 11); CLS and registers stay as they are."""
         prefix = self.backbone.num_prefix_tokens
-        rgb = tokens[:, prefix:]
-        total = None
-        for name, (auxiliary, valid) in streams.items():
-            normalised = normalise_tokens(auxiliary[:, prefix:])
-            prompt, classes[name], grouping = self.prompters[str(layer)](rgb, normalised, classes[name], valid)
+        prompter = self._prompter(layer)
+        rgb = prompter.reduce(normalise_tokens(tokens[:, prefix:])) if prompter.needs_rgb else None
+        total: Tensor | None = None
+        for name, stream in streams.items():
+            if stream.reduced is not None:
+                reduced = stream.reduced[layer]
+            else:
+                assert stream.tokens is not None
+                reduced = prompter.reduce(normalise_tokens(stream.tokens[:, prefix:]))
+            prompt, stream.classes, grouping = prompter(rgb, reduced, stream.classes, stream.valid)
             total = prompt if total is None else total + prompt
-            if groupings is not None:
+            if groupings is not None and grouping is not None:
                 groupings.append(replace(grouping, layer=layer, modality=name))
-        if total is None:
-            return tokens
-        return torch.cat([tokens[:, :prefix], rgb + total], dim=1) if prefix else tokens + total
+        assert total is not None
+        counts = self._counts(streams, total, prefix)
+        prompt = expand_prompt(prompter, F.pad(total, (0, 0, prefix, 0)), counts, len(streams))
+        return tokens + prompt if self.config.inject == "add" else tokens * (1.0 + prompt)
+
+    @staticmethod
+    def _counts(streams: dict[str, _Stream], total: Tensor, prefix: int) -> Tensor | None:
+        """In how many modalities a token is valid, [B, P + N, 1], 0 for prefix tokens; None: in all, no prefix."""
+        if prefix == 0 and all(stream.valid is None for stream in streams.values()):
+            return None
+        counts = torch.zeros_like(total[..., :1])
+        for stream in streams.values():
+            counts = counts + (1.0 if stream.valid is None else stream.valid.unsqueeze(-1).to(counts.dtype))
+        return F.pad(counts, (0, 0, prefix, 0))
+
+    @property
+    def _patch(self) -> int:
+        return self.backbone.patch_size
+
+    def _prompter(self, layer: int) -> GroupingPrompter:
+        module = self.prompters[str(layer)]
+        assert isinstance(module, GroupingPrompter)
+        return module
+
+    def _each_prompter(self) -> list[tuple[str, GroupingPrompter]]:
+        return [(layer, self._prompter(int(layer))) for layer in self.prompters]

@@ -1,14 +1,18 @@
-"""The segmentation head: a light multi-layer perceptron over four taps of the backbone (GOPT.md, step 12)."""
+"""Segmentation heads (step 12): a light multi-layer perceptron over four taps of the backbone, or one linear layer."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gopt_geo.models.prompter import normalise_tokens
+from gopt_geo.models.tokens import normalise_tokens
 
-__all__ = ["MLPHead", "tap_layers"]
+__all__ = ["HeadKind", "LinearHead", "MLPHead", "build_head", "tap_layers"]
+
+HeadKind = Literal["mlp", "linear"]
 
 
 def tap_layers(depth: int) -> tuple[int, ...]:
@@ -59,10 +63,41 @@ class MLPHead(nn.Module):
         """
         projected = [layer(normalise_tokens(tap)) for layer, tap in zip(self.project, taps, strict=True)]
         hidden = F.gelu(self.fuse(F.gelu(torch.cat(projected, dim=-1))))
-        cells: Tensor = self.classify(hidden).transpose(1, 2).unflatten(2, grid)
-        if self.upscale > 1:
-            cells = F.pixel_shuffle(cells, self.upscale)
-        if tuple(cells.shape[-2:]) == size:
-            return cells
-        resized: Tensor = F.interpolate(cells, size=size, mode="bilinear", align_corners=False)
-        return resized
+        return to_pixels(self.classify(hidden), self.upscale, grid, size)
+
+
+class LinearHead(nn.Module):
+    """Classify the last tap alone by one linear layer; bilinear to full size.
+
+    Parameters
+    ----------
+    width, classes, upscale
+        As of `MLPHead`.
+    """
+
+    def __init__(self, width: int, classes: int, upscale: int = 1) -> None:
+        super().__init__()
+        self.upscale = upscale
+        self.classify = nn.Linear(width, classes * upscale**2)
+
+    def forward(self, taps: list[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Predict logits [B, classes, height, width]; see `MLPHead.forward`."""
+        return to_pixels(self.classify(normalise_tokens(taps[-1])), self.upscale, grid, size)
+
+
+def to_pixels(cells: Tensor, upscale: int, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Lay out what each token says, [B, N, classes upscale^2], as an image [B, classes, height, width]."""
+    image: Tensor = cells.transpose(1, 2).unflatten(2, grid)
+    if upscale > 1:
+        image = F.pixel_shuffle(image, upscale)
+    if tuple(image.shape[-2:]) == size:
+        return image
+    resized: Tensor = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+    return resized
+
+
+def build_head(kind: HeadKind, width: int, taps: int, hidden: int, classes: int, upscale: int) -> nn.Module:
+    """Build the head that a configuration names."""
+    if kind == "linear":
+        return LinearHead(width, classes, upscale)
+    return MLPHead(width, taps, hidden, classes, upscale)

@@ -65,6 +65,15 @@ class SceneStore:
         self.sar = np.stack([(10 * np.log10(s.sar[:1])).astype(np.float16) for s in scenes])
         self.labels = np.stack([s.labels for s in scenes])
 
+    @classmethod
+    def from_arrays(
+        cls, optical: NDArray[np.float16], sar: NDArray[np.float16], labels: NDArray[np.uint8]
+    ) -> SceneStore:
+        """Take scenes that were simulated before: [S, 3, H, W], [S, 1, H, W] in dB and [S, H, W]."""
+        store = cls.__new__(cls)
+        store.optical, store.sar, store.labels = optical, sar, labels
+        return store
+
     def statistics(self, modality: str) -> tuple[Triple, Triple]:
         """Mean and standard deviation of the backbone's three channels over all scenes; SAR fills all three."""
         data = self.optical if modality == "optical" else self.sar

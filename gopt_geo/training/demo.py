@@ -30,7 +30,8 @@ from gopt_geo.models.backbone import (
     demo_backbone_path,
     load_backbone,
 )
-from gopt_geo.models.gopt import GoPT, GoptConfig
+from gopt_geo.models.config import GoptConfig
+from gopt_geo.models.gopt import GoPT
 from gopt_geo.packs import (
     BackboneRef,
     ClassInfo,

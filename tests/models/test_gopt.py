@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gopt_geo.models import GoPT, GoptConfig
-from gopt_geo.models.gopt import token_validity
-from gopt_geo.models.prompter import normalise_tokens
+from gopt_geo.models.tokens import normalise_tokens, token_validity
 
 SHAPES = [(32, 32, 8), (16, 48, 8), (40, 24, 8), (32, 48, 16), (28, 14, 14), (8, 8, 8), (30, 20, 5)]
 GARBAGE = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 7.0)
@@ -292,7 +291,7 @@ def test_the_frozen_stream_runs_the_auxiliary_tokens_through_the_blocks(make_mod
     handle.remove()
     backbone = model.backbone
     tokens = backbone.embed(torch.where(valid["sar"].unsqueeze(1), images["sar"], 0.0))
-    expected = normalise_tokens(backbone.block(2, backbone.block(1, tokens)))
+    expected = model.prompters["2"].reduce(normalise_tokens(backbone.block(2, backbone.block(1, tokens))))
     assert torch.equal(seen["auxiliary"], expected)
 
 

@@ -6,13 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gopt_geo.models.prompter import (
-    AlignmentInducedCrossModalPrompter,
-    ClassAwareUniModalPrompter,
-    Grouping,
-    GroupingPrompter,
-    normalise_tokens,
-)
+from gopt_geo.models.acp import AlignmentInducedCrossModalPrompter
+from gopt_geo.models.cup import ClassAwareUniModalPrompter, Grouping
+from gopt_geo.models.prompter import GroupingPrompter, expand_prompt
+from gopt_geo.models.tokens import normalise_tokens
 
 B, N, K, D, R = 2, 10, 4, 24, 6
 
@@ -66,7 +63,9 @@ def test_the_prompter_is_the_equations(tokens, mode, hard, token_value):
     prompter = GroupingPrompter(D, R, hard=hard, acp_mode=mode, token_value=token_value).eval()
     for parameter in prompter.parameters():  # away from the start, where affine and biases are neutral
         parameter.add_(0.3 * torch.randn_like(parameter))
-    prompt, carried, grouping = prompter(rgb, normalise_tokens(auxiliary), class_tokens, valid)
+    query, reduced = (prompter.reduce(normalise_tokens(x)) for x in (rgb, auxiliary))
+    low, carried, grouping = prompter(query, reduced, class_tokens, valid)
+    prompt = expand_prompt(prompter, low, valid.unsqueeze(-1), 1)
     expected, expected_carried = written_out(
         prompter, rgb, auxiliary, class_tokens, valid, mode=mode, hard=hard, token_value=token_value
     )

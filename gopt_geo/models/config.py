@@ -1,0 +1,108 @@
+"""The configuration of a model: everything that fixes the trained part's shape and way of working."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gopt_geo.models.acp import AcpMode, CupMode
+from gopt_geo.models.head import HeadKind
+
+__all__ = ["GoptConfig"]
+
+_LARGE_WIDTH = 1024  # of ViT-L, from which on prompters and head are twice as wide and still below 1 %
+
+
+class GoptConfig(BaseModel):
+    """Shape and switches of GoPT and of the models it is compared with; part of every pack.
+
+    Attributes
+    ----------
+    classes
+        Number of classes.
+    auxiliary
+        Names of the auxiliary modalities; empty for the RGB-only model (frozen backbone + head).
+    primary
+        The modality that goes through the backbone's own stream: ``optical``, or an auxiliary one in a model that
+        knows that alone.
+    rank
+        r of the prompters.
+    groups
+        K, class tokens a modality; the number of classes, but at least 8, where not given.
+    head, hidden, upscale
+        ``mlp`` or ``linear``; see `MLPHead` and `LinearHead`.
+    cup
+        ``grouping``, or CUP off: ``cross_attention`` or ``pointwise``; see `UngroupedPrompter`.
+    assignment
+        Hard (default) or soft grouping.
+    acp_mode, token_value
+        See `AlignmentInducedCrossModalPrompter`; ``broadcast`` is ACP off.
+    inject
+        ``add``: F + p; ``mul``: F (1 + p).
+    aux_stream
+        ``embed_only``: prompters read the auxiliary embedding in every layer; ``frozen``: they read the output of
+        the frozen blocks, at twice the cost.
+    layers
+        Prompted layers, counted from 1; None for 1 to L - 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int = Field(ge=2, le=255)
+    auxiliary: tuple[str, ...] = ("sar",)
+    primary: str = "optical"
+    rank: int = Field(default=16, ge=1)
+    groups: int = Field(default=8, ge=2)
+    head: HeadKind = "mlp"
+    hidden: int = Field(default=64, ge=1)
+    upscale: int = Field(default=1, ge=1)
+    cup: CupMode = "grouping"
+    assignment: Literal["hard", "soft"] = "hard"
+    acp_mode: AcpMode = "assignment"
+    token_value: bool = False
+    inject: Literal["add", "mul"] = "add"
+    aux_stream: Literal["embed_only", "frozen"] = "embed_only"
+    layers: tuple[int, ...] | None = None
+
+    @classmethod
+    def for_width(cls, width: int, **values: Any) -> GoptConfig:
+        """Build the default configuration for a backbone of ``width`` D; ``values`` override it.
+
+        Up to ViT-B: rank 16, hidden 64; from ViT-L on: rank 32, hidden 128. Both train less than 1 % there.
+        """
+        sizes = {"rank": 32, "hidden": 128} if width >= _LARGE_WIDTH else {"rank": 16, "hidden": 64}
+        return cls(**{**sizes, **values})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_groups(cls, given: Any) -> Any:
+        """Fill in K: a group is not a class, but more classes call for more groups."""
+        if isinstance(given, Mapping) and "groups" not in given and isinstance(given.get("classes"), int):
+            return {**given, "groups": max(8, given["classes"])}
+        return given
+
+    @model_validator(mode="after")
+    def _distinct(self) -> GoptConfig:
+        """Modality names become parts of tensor names: plain words, each once. So do layers."""
+        for name in self.modalities:
+            if not name.isidentifier():
+                raise ValueError(f"modality {name!r} is not a plain word")
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a modality is named twice in {self.modalities}")
+        if self.layers is not None and len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"a layer is named twice in {self.layers}")
+        return self
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All modalities that the model reads, the primary one first."""
+        return (self.primary, *self.auxiliary)
+
+    def prompted_layers(self, depth: int) -> tuple[int, ...]:
+        """Prompted layers of a backbone of ``depth`` layers, in order; ValueError if one lies outside of 1 to L - 1."""
+        layers = self.layers if self.layers is not None else tuple(range(1, depth))
+        if any(not 1 <= layer < depth for layer in layers):
+            raise ValueError(f"prompted layers {layers} must lie in 1 to {depth - 1}")
+        return tuple(sorted(layers))

@@ -1,0 +1,122 @@
+"""What GoPT and its relatives have in common: a backbone, a mask token, and a head over four taps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gopt_geo.models.backbone import Backbone
+from gopt_geo.models.config import GoptConfig
+from gopt_geo.models.cup import Grouping
+from gopt_geo.models.head import build_head, tap_layers
+from gopt_geo.models.tokens import token_validity
+
+__all__ = ["Segmenter"]
+
+Images = Mapping[str, Tensor]
+
+
+class Segmenter(nn.Module):
+    """A frozen backbone with a head; the base of all models, and by itself the model of one modality.
+
+    Parameters
+    ----------
+    backbone
+        Frozen; not part of `trainable_state`.
+    config
+        Shape and switches.
+    """
+
+    def __init__(self, backbone: Backbone, config: GoptConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        self.taps = tap_layers(backbone.depth) if config.head == "mlp" else (backbone.depth,)
+        self.head = build_head(
+            config.head, backbone.embed_dim, len(self.taps), config.hidden, config.classes, config.upscale
+        )
+        self.mask_token = nn.Parameter(torch.zeros(backbone.embed_dim))
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """State of everything but the backbone: what a pack holds."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+        """Load what `trainable_state` gave.
+
+        Parameters
+        ----------
+        state
+            Name to tensor.
+        assign
+            Take the tensors themselves instead of copying their values; for a model built on the meta device.
+
+        Raises
+        ------
+        RuntimeError
+            If names or shapes don't fit; the model is then as it was.
+        """
+        own = self.trainable_state()
+        if set(own) != set(state):  # the backbone's own tensors are refused too: other models may share it
+            odd = ", ".join(sorted(set(own) ^ set(state))[:3])
+            raise RuntimeError(
+                f"{len(set(own) - set(state))} tensors lack, {len(set(state) - set(own))} are foreign: {odd}"
+            )
+        for name, tensor in state.items():
+            if tensor.shape != own[name].shape:
+                raise RuntimeError(f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
+        self.load_state_dict(dict(state), strict=False, assign=assign)
+
+    def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:
+        """Predict logits.
+
+        Parameters
+        ----------
+        images
+            Modality to normalised image [B, C, H, W], C the channels that the backbone expects; H and W multiples of
+            the patch size (the caller pads). An auxiliary modality that isn't there is left out; the primary one too
+            is left out, not faked: its tokens become mask tokens.
+        valid
+            Modality to bool [B, H, W]; values at invalid pixels never change the result. A modality without a mask
+            is valid everywhere.
+        groupings
+            If given, each prompter's grouping is appended, layer by layer and modality by modality.
+
+        Returns
+        -------
+        Logits [B, classes, H, W].
+        """
+        raise NotImplementedError
+
+    def _size(self, images: Images) -> tuple[int, int]:
+        """Height and width of the images in pixels; ValueError if the patch size doesn't divide them."""
+        if not any(name in images for name in self.config.modalities):
+            raise ValueError(f"none of {', '.join(self.config.modalities)} among the images")
+        some = next(iter(images.values()))
+        height, width, patch = int(some.shape[2]), int(some.shape[3]), self.backbone.patch_size
+        if height % patch or width % patch:
+            raise ValueError(f"{height} x {width} pixels are no multiple of the patch, {patch}; pad the images")
+        return height, width
+
+    def _embed_primary(self, images: Images, valid: Images) -> Tensor:
+        """Tokens of the RGB stream, [B, P + N, D] (step 0); invalid ones are the mask token."""
+        image = images.get(self.config.primary)
+        if image is None:
+            some = next(iter(images.values()))
+            blank = torch.zeros_like(some)
+            nowhere = torch.zeros_like(some[:, 0], dtype=torch.bool)
+            return self.backbone.embed(blank, ~token_validity(nowhere, self.backbone.patch_size), self.mask_token)
+        pixels = valid.get(self.config.primary)
+        if pixels is None:
+            return self.backbone.embed(image)
+        invalid = ~token_validity(pixels, self.backbone.patch_size)
+        return self.backbone.embed(torch.where(pixels.unsqueeze(1), image, 0.0), invalid, self.mask_token)
+
+    def _decode(self, taps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits [B, classes, H, W] from the taps, [B, P + N, D] each (step 12)."""
+        patch, prefix = self.backbone.patch_size, self.backbone.num_prefix_tokens
+        grid = (size[0] // patch, size[1] // patch)
+        logits: Tensor = self.head([tap[:, prefix:] for tap in taps], grid, size)
+        return logits
