@@ -1,6 +1,7 @@
 # Set-up, demo and tests. Needs: Python 3.11 to 3.13, make, and a package registry that pip is set up for.
 #   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
 #   make test          the installation of what the tests need, and all tests
+#   make ablation, make model-costs    the long benchmarks
 #   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
 
 # The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
@@ -18,7 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 
-.PHONY: help demo test brief lint clean
+.PHONY: help demo test brief lint ablation model-costs clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -27,6 +28,7 @@ help:
 	@echo "make test    install what the tests need, and run all tests"
 	@echo "make brief   the shorter test run, for a second Python version"
 	@echo "make lint    ruff check, ruff format --check, mypy"
+	@echo "make ablation, make model-costs    the benchmarks of GoPT: accuracy; parameters, time and memory"
 	@echo "make clean   remove $(VENV)/, demo/ and caches"
 	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
 
@@ -62,6 +64,13 @@ brief: $(VENV)/.installed-dev
 
 lint: $(VENV)/.installed-dev
 	@status=0; for check in "ruff check" "ruff format --check" "mypy"; do echo "$(BIN)/$$check"; $(BIN)/$$check || status=1; done; exit $$status
+
+# All rows of docs/benchmarks.md: some hours on two cores. What is in runs/ablation already isn't trained again.
+ablation: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/ablation.py --workers $(WORKERS) --json benchmarks/results/ablation.json
+
+model-costs: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/model_costs.py --json benchmarks/results/model_costs.json
 
 clean:
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi

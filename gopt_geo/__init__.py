@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gopt_geo.api import evaluate, info, predict, simulate_files, vectorize
+    from gopt_geo.models import load_backbone
+    from gopt_geo.packs import load_model, read_pack
 
     __version__: str
 
-__all__ = ["__version__", "evaluate", "info", "predict", "simulate_files", "vectorize"]
+__all__ = [
+    "__version__",
+    "evaluate",
+    "info",
+    "load_backbone",
+    "load_model",
+    "predict",
+    "read_pack",
+    "simulate_files",
+    "vectorize",
+]
+
+_ELSEWHERE = {"load_backbone": "gopt_geo.models", "load_model": "gopt_geo.packs", "read_pack": "gopt_geo.packs"}
 
 
 def __getattr__(name: str) -> Any:
@@ -18,7 +32,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         value = _version()
     elif name in __all__:
-        value = getattr(import_module("gopt_geo.api"), name)
+        value = getattr(import_module(_ELSEWHERE.get(name, "gopt_geo.api")), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -1,7 +1,8 @@
 """Prompt packs: everything trained, and everything needed to use it, in one safetensors file of a few MB.
 
 A pack holds the prompters, the head and the mask token as tensors, and one JSON document with its checksum in the
-file's metadata; reading one executes nothing. Format version 1 is described in ``docs/packs.md``.
+file's metadata; reading one executes nothing. The format is described in ``docs/packs.md``. One loaded backbone serves
+any number of packs: `load_model` puts a pack on it within milliseconds.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -24,8 +24,16 @@ from torch import Tensor
 
 from gopt_geo.errors import PackError
 from gopt_geo.models.backbone import Backbone, load_backbone, state_digest
-from gopt_geo.models.config import GoptConfig
 from gopt_geo.models.gopt import GoPT
+from gopt_geo.packmeta import (
+    FORMAT_VERSION,
+    BackboneRef,
+    ClassInfo,
+    ModalityInfo,
+    PackMeta,
+    Provenance,
+    upgrade_from_1,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -34,147 +42,16 @@ __all__ = [
     "ModalityInfo",
     "Pack",
     "PackMeta",
+    "Provenance",
     "demo_pack_path",
     "load_model",
     "read_pack",
     "write_pack",
 ]
 
-FORMAT_VERSION = 1
 _KEY = "gopt_geo_pack"
 _CHECKSUM_KEY = "meta_sha256"
 _DAMAGED = "get the pack again, or train it anew"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ClassInfo(_Strict):
-    """One class of the legend.
-
-    Attributes
-    ----------
-    value
-        Pixel value in the map, 0 to 254 (255 is nodata).
-    name
-        Class name.
-    color
-        ``#rrggbb``.
-    """
-
-    value: int = Field(ge=0, le=254)
-    name: str = Field(min_length=1)
-    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
-
-
-class ModalityInfo(_Strict):
-    """How the pixels of one modality become what the backbone expects.
-
-    Attributes
-    ----------
-    bands
-        Band names in order.
-    units
-        Unit of the values (``reflectance``, ``db``, ``power``, ``raw``).
-    channels
-        3 x bands matrix T_m that maps bands to the backbone's three channels, before normalisation.
-    mean, std
-        Of the three channels, over the training data.
-    """
-
-    bands: tuple[str, ...] = Field(min_length=1)
-    units: str
-    channels: tuple[tuple[float, ...], ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    @model_validator(mode="after")
-    def _fits(self) -> ModalityInfo:
-        if len(self.channels) != 3 or any(len(row) != len(self.bands) for row in self.channels):
-            raise ValueError(f"channels must be 3 x {len(self.bands)}")
-        if any(not s > 0 for s in self.std):
-            raise ValueError("std must be above 0")
-        return self
-
-
-class BackboneRef(_Strict):
-    """Which backbone a pack belongs to: its id, and the SHA-256 of its weights as loaded."""
-
-    id: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class PackMeta(_Strict):
-    """All of a pack but its tensors.
-
-    Attributes
-    ----------
-    format_version
-        Version of the file format.
-    title
-        A name for people.
-    notice
-        A line that every use of the pack repeats; empty for none.
-    backbone
-        What the prompts belong to.
-    config
-        Architecture of the trained part.
-    classes
-        Legend; class index k of the model is ``classes[k]``.
-    modalities
-        By name, the primary one first.
-    resolution_m
-        Pixel size of the training data on the ground, in metres.
-    tile_size, overlap
-        Recommended for prediction, in pixels.
-    tensors_sha256
-        Over the tensors, as `state_digest`: tells a damaged file.
-    provenance
-        Data, seed, versions and scores of the training; plain JSON.
-    """
-
-    format_version: int = FORMAT_VERSION
-    title: str
-    notice: str = ""
-    backbone: BackboneRef
-    config: GoptConfig
-    classes: tuple[ClassInfo, ...]
-    modalities: dict[str, ModalityInfo]
-    resolution_m: float = Field(gt=0)
-    tile_size: int = Field(ge=8)
-    overlap: int = Field(ge=0)
-    tensors_sha256: str = ""
-    provenance: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("modalities")
-    @classmethod
-    def _in_order(cls, infos: dict[str, ModalityInfo], given: ValidationInfo) -> dict[str, ModalityInfo]:
-        """Restore the model's order: the keys of a JSON object have none."""
-        config: GoptConfig | None = given.data.get("config")
-        if config is None or set(infos) != set(config.modalities):
-            return infos
-        return {name: infos[name] for name in config.modalities}
-
-    @field_validator("provenance")
-    @classmethod
-    def _plain(cls, provenance: dict[str, Any]) -> dict[str, Any]:
-        """Refuse what JSON can't say; it would come back as something else."""
-        try:
-            plain: dict[str, Any] = json.loads(json.dumps(provenance, allow_nan=False))
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-        return plain
-
-    @model_validator(mode="after")
-    def _fits(self) -> PackMeta:
-        if len(self.classes) != self.config.classes:
-            raise ValueError(f"{len(self.classes)} classes in the legend, {self.config.classes} in the model")
-        if len({c.value for c in self.classes}) != len(self.classes):
-            raise ValueError("two classes have the same value")
-        if tuple(self.modalities) != self.config.modalities:
-            raise ValueError(f"modalities {tuple(self.modalities)} don't match {self.config.modalities}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -266,9 +143,11 @@ def _parse(path: Path, document: str) -> PackMeta:
     try:
         raw = json.loads(document)
         version = raw.get("format_version")
-        if version != FORMAT_VERSION:
+        if version == 1:
+            raw = upgrade_from_1(raw)
+        elif version != FORMAT_VERSION:
             raise PackError(
-                path, f"format version {version}; this is version {FORMAT_VERSION}", "use a matching gopt-geo"
+                path, f"format version {version}; this reads versions 1 and {FORMAT_VERSION}", "use a matching gopt-geo"
             )
         return PackMeta.model_validate(raw)
     except ValidationError as error:
@@ -280,12 +159,15 @@ def _parse(path: Path, document: str) -> PackMeta:
 
 
 def load_model(pack: Pack, backbone: Backbone | None = None) -> GoPT:
-    """Build the model of a pack on its backbone, in evaluation mode.
+    """Put a pack on its backbone: build its model, in evaluation mode, on the backbone's device.
+
+    One loaded backbone serves any number of packs, one after the other or side by side; the models share it, and
+    nothing of it is copied, read or hashed again.
 
     Parameters
     ----------
     pack
-        From `read_pack`.
+        From `read_pack`; its tensors are copied.
     backbone
         One that is loaded already; else the one that the pack names is loaded.
 
@@ -304,9 +186,18 @@ def load_model(pack: Pack, backbone: Backbone | None = None) -> GoPT:
             f"but the one loaded ({backbone.identity}) has {found[:12]}",
             "use the backbone it was trained on",
         )
+    if pack.meta.channels != backbone.in_chans:
+        raise PackError(
+            subject,
+            f"brings pixels to {pack.meta.channels} channels, and its backbone expects {backbone.in_chans}",
+            "train it anew",
+        )
+    device = next(backbone.parameters()).device
     try:
-        model = GoPT(backbone, pack.meta.config)
-        model.load_trainable_state({k: v.to(torch.float32) for k, v in pack.state.items()})
+        with torch.device("meta"):  # shapes alone: starting values would be drawn for nothing
+            model = GoPT(backbone, pack.meta.config)
+        state = {k: v.to(device, torch.float32, copy=True) for k, v in pack.state.items()}
+        model.load_trainable_state(state, assign=True)
     except (RuntimeError, ValueError, KeyError) as error:
         raise PackError(subject, f"its tensors don't fit its description ({error})", "train it anew") from error
     return model.eval()

@@ -72,5 +72,5 @@ def test_no_test_scene_was_seen_in_training() -> None:
     scenes = yaml.safe_load((ROOT / "configs" / "demo_pack.yaml").read_text())["scenes"]
     first, last = scenes["first_seed"], scenes["first_seed"] + scenes["count"] - 1
     for path in (demo_pack_path(), *PACKS.glob("*.safetensors")):
-        assert f"seeds {first} to {last}" in read_pack(path).meta.provenance["data"]
+        assert f"seeds {first} to {last}" in read_pack(path).meta.provenance.data[0]
     assert last < benchmark().FIRST_TEST_SEED

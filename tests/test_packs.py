@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from gopt_geo.errors import PackError
+from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.models import Backbone, GoPT, GoptConfig
 from gopt_geo.models.backbone import build_vit
 from gopt_geo.packs import BackboneRef, ClassInfo, ModalityInfo, PackMeta, load_model, read_pack, write_pack
@@ -49,7 +50,14 @@ def make_meta(model, **changes):
         "resolution_m": 10.0,
         "tile_size": 16,
         "overlap": 4,
-        "provenance": {"seeds": [1, 2], "loss": 0.1, "note": "ärger", "none": None},
+        "provenance": {
+            "data": ["scene.tif"],
+            "aoi": "POLYGON ((0 0, 1 0, 1 1, 0 0))",
+            "seed": 3,
+            "versions": {"torch": "2"},
+            "scores": {"validation_miou": 0.5},
+            "details": {"seeds": [1, 2], "note": "ärger", "none": None},
+        },
     }
     return PackMeta(**{**fields, **changes})
 
@@ -131,8 +139,9 @@ def test_packs_hold_the_trained_part_and_plain_json(packed):
     metadata = header.pop("__metadata__")
     assert set(metadata) == {"gopt_geo_pack", "meta_sha256"}
     document = json.loads(metadata["gopt_geo_pack"])
-    assert document["format_version"] == 1
-    assert document["provenance"]["note"] == "ärger"
+    assert document["format_version"] == 2
+    assert document["provenance"]["details"]["note"] == "ärger"
+    assert document["provenance"]["scores"] == {"validation_miou": 0.5}
     assert document["backbone"]["id"] == "test:tiny"
     assert not [n for n in header if n.startswith("backbone")]
 
@@ -218,9 +227,10 @@ def test_a_description_without_checksum_is_refused(packed, tmp_path):
 
 
 def test_another_format_version_is_refused(packed, tmp_path):
-    message = refusal(rewritten(packed, tmp_path / "p", lambda d: d.update(format_version=2)))
-    assert "version 2" in message
-    assert "version 1" in message
+    for version in (0, 3, "2", None):
+        message = refusal(rewritten(packed, tmp_path / "p", lambda d, v=version: d.update(format_version=v)))
+        assert f"version {version};" in message
+        assert "versions 1 and 2" in message
 
 
 @pytest.mark.parametrize(
@@ -235,6 +245,11 @@ def test_another_format_version_is_refused(packed, tmp_path):
         lambda d: d["modalities"]["sar"].update(std=[0, 1, 1]),
         lambda d: d["modalities"]["sar"].update(mean=[float("nan")] * 3),
         lambda d: d["modalities"]["sar"].update(channels=[[1], [1]]),
+        lambda d: d["modalities"]["sar"].update(mean=[1, 1], std=[1, 1], channels=[[1], [1]]),
+        lambda d: d["modalities"]["sar"].update(std=[1, 1]),
+        lambda d: d["config"].update(cup="other"),
+        lambda d: d["config"].update(layers=[1, 1]),
+        lambda d: d["provenance"].update(surplus=1),
         lambda d: d["modalities"].pop("sar"),
         lambda d: d["config"].update(auxiliary=["sar", "optical"]),
         lambda d: d["config"].update(rank="many"),
@@ -311,13 +326,15 @@ def test_a_pickle_is_refused_and_never_run(tmp_path):
 
 def test_what_json_cannot_say_is_refused(model):
     for wrong in (
-        {"provenance": {"loss": float("nan")}},
-        {"provenance": {"x": {1, 2}}},
+        {"provenance": {"scores": {"loss": float("nan")}}},
+        {"provenance": {"details": {"loss": float("nan")}}},
+        {"provenance": {"details": {"x": {1, 2}}}},
+        {"provenance": {"loss": 1.0}},
         {"resolution_m": float("nan")},
     ):
         with pytest.raises(ValidationError):
             make_meta(model, **wrong)
-    assert make_meta(model, provenance={"x": (1, 2)}).provenance == {"x": [1, 2]}
+    assert make_meta(model, provenance={"details": {"x": (1, 2)}}).provenance.details == {"x": [1, 2]}
 
 
 def test_the_order_of_modalities_is_the_models_whatever_their_names(tmp_path):
@@ -327,3 +344,91 @@ def test_the_order_of_modalities_is_the_models_whatever_their_names(tmp_path):
     write_pack(tmp_path / "p", make_meta(model, modalities=infos), model.trainable_state())
     meta = read_pack(tmp_path / "p").meta
     assert tuple(meta.modalities) == meta.config.modalities == ("optical", "sar", "nir")
+
+
+def as_version_1(document):
+    """Turn a document of today into one of version 1, as gopt-geo 0.1 wrote it."""
+    for key in ("head", "cup", "inject"):
+        del document["config"][key]
+    document.update(format_version=1, provenance={"data": "scenes", "parts": {"a": 1}, "versions": {"torch": "2"}})
+
+
+@pytest.mark.brief
+def test_a_pack_of_version_1_means_what_it_meant(model, packed, tmp_path):
+    pack = read_pack(rewritten(packed, tmp_path / "p", as_version_1))
+    assert pack.meta.config == model.config
+    assert pack.meta.provenance.data == ("scenes",)
+    assert pack.meta.provenance.versions == {"torch": "2"}
+    assert pack.meta.provenance.details == {"parts": {"a": 1}}
+    assert pack.meta.format_version == 2  # what it is written as from here on
+
+
+def test_a_key_that_no_version_knows_is_refused_in_version_1_too(packed, tmp_path):
+    def edit(document):
+        as_version_1(document)
+        document["config"]["surplus"] = 1
+
+    assert "surplus" in refusal(rewritten(packed, tmp_path / "p", edit))
+
+
+@pytest.mark.brief
+@torch.no_grad()
+def test_one_backbone_serves_many_packs_side_by_side(packed, tmp_path):
+    backbone = make_backbone()
+    torch.manual_seed(7)
+    other = GoPT(backbone, GoptConfig(classes=3, rank=2, hidden=8, acp_mode="both", inject="mul", head="linear")).eval()
+    write_pack(tmp_path / "other", make_meta(other), other.trainable_state())
+    images = {n: torch.randn(1, 3, 16, 16) for n in ("optical", "sar")}
+    first = load_model(read_pack(packed), backbone)
+    expected = first(images)
+    second = load_model(read_pack(tmp_path / "other"), backbone)
+    assert second.backbone is first.backbone is backbone
+    assert torch.equal(second(images), other(images))
+    assert torch.equal(first(images), expected)
+    assert not torch.equal(first(images), second(images))
+
+
+def test_putting_a_pack_on_a_backbone_hashes_it_once_and_draws_nothing_at_random(packed, monkeypatch):
+    backbone, pack = make_backbone(), read_pack(packed)
+    load_model(pack, backbone)
+    monkeypatch.setattr("gopt_geo.models.backbone.state_digest", lambda _: pytest.fail("the backbone is hashed again"))
+    before = torch.get_rng_state()
+    load_model(pack, backbone)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_shares_no_memory_with_the_pack_it_came_from(packed):
+    pack = read_pack(packed)
+    model = load_model(pack, make_backbone())
+    with torch.no_grad():
+        model.mask_token.add_(1)
+    assert torch.equal(pack.state["mask_token"], read_pack(packed).state["mask_token"])
+    assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("backbone."))
+
+
+def test_another_number_of_channels_than_the_backbone_expects_is_refused(model, tmp_path):
+    infos = {
+        name: ModalityInfo(bands=("a", "b"), units="raw", channels=((1, 0), (0, 1)), mean=(0, 0), std=(1, 1))
+        for name in ("optical", "sar")
+    }
+    write_pack(tmp_path / "p", make_meta(model, modalities=infos), model.trainable_state())
+    with pytest.raises(PackError, match="2 channels"):
+        load_model(read_pack(tmp_path / "p"), make_backbone())
+
+
+@torch.no_grad()
+def test_a_pack_on_a_backbone_of_many_bands(tmp_path):
+    torch.manual_seed(0)
+    backbone = Backbone(build_vit({**ARCHITECTURE, "in_chans": 5}), "test:bands")
+    model = GoPT(backbone, GoptConfig(classes=3, rank=2, hidden=8)).eval()
+    optical = ModalityInfo(
+        bands=tuple("abcde"), units="raw", channels=torch.eye(5).tolist(), mean=(1,) * 5, std=(2,) * 5
+    )
+    sar = ModalityInfo(bands=("VV",), units="db", channels=((1,),) * 5, mean=(-11,) * 5, std=(4,) * 5)
+    meta = make_meta(model, modalities={"optical": optical, "sar": sar})
+    write_pack(tmp_path / "p", meta, model.trainable_state())
+    runner = PackModel(load_model(read_pack(tmp_path / "p"), backbone), meta, 16)
+    values = {"optical": torch.randn(2, 5, 16, 16), "sar": torch.randn(2, 1, 16, 16)}
+    valid = {n: torch.ones(2, 16, 16, dtype=torch.bool) for n in values}
+    images = {"optical": (values["optical"] - 1) / 2, "sar": (values["sar"].expand(-1, 5, -1, -1) + 11) / 4}
+    torch.testing.assert_close(runner(values, valid), torch.softmax(model(images, valid), 1))

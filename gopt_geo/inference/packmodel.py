@@ -45,8 +45,8 @@ class PackModel:
         self._mixing = {
             name: (
                 torch.tensor(info.channels, device=self.device),
-                torch.tensor(info.mean, device=self.device).view(1, 3, 1, 1),
-                torch.tensor(info.std, device=self.device).view(1, 3, 1, 1),
+                torch.tensor(info.mean, device=self.device).view(1, -1, 1, 1),
+                torch.tensor(info.std, device=self.device).view(1, -1, 1, 1),
             )
             for name, info in meta.modalities.items()
         }
@@ -68,7 +68,9 @@ class PackModel:
         backbone = self.model.backbone
         tokens = (tile_size // backbone.patch_size) ** 2 + backbone.num_prefix_tokens
         # The widest moment of a block: tokens, their normalised copy, the hidden layer of the MLP before and after
-        # its activation (4 D each), and the four taps that wait for the head.
-        activations = batch_size * tokens * backbone.embed_dim * 4 * (2 + 8 + len(self.model.taps) + 2)
-        images = batch_size * tile_size**2 * 4 * (3 * len(self.modalities) * 2 + 3 * self.num_classes)
+        # its activation (4 D each), the taps that wait for the head, and the auxiliary streams that wait for it.
+        auxiliary = len(self.modalities) - 1
+        activations = batch_size * tokens * backbone.embed_dim * 4 * (2 + 8 + len(self.model.taps) + 2 + auxiliary)
+        channels = backbone.in_chans * len(self.modalities)
+        images = batch_size * tile_size**2 * 4 * (2 * channels + 3 * self.num_classes)
         return int(activations + images)

@@ -37,6 +37,7 @@ from gopt_geo.packs import (
     ClassInfo,
     ModalityInfo,
     PackMeta,
+    Provenance,
     demo_pack_path,
     load_model,
     read_pack,
@@ -103,7 +104,7 @@ class _LearningBackbone(nn.Module):
 
 
 def describe(
-    model: GoPT, title: str, statistics: Statistics, *, tile: int, provenance: dict[str, Any] | None = None
+    model: GoPT, title: str, statistics: Statistics, *, tile: int, provenance: Provenance | None = None
 ) -> PackMeta:
     """Build the metadata of a pack trained on simulated scenes.
 
@@ -142,7 +143,7 @@ def describe(
         resolution_m=10.0,
         tile_size=tile,
         overlap=tile // 4,
-        provenance=provenance or {},
+        provenance=provenance or Provenance(),
     )
 
 
@@ -204,12 +205,12 @@ class DemoTrainer:
     def _write(self, model: GoPT, path: Path, title: str) -> None:
         """Write a pack in half precision."""
         scenes = self.config.scenes
-        provenance = {
-            "data": f"simulated, seeds {scenes.first_seed} to {scenes.first_seed + scenes.count - 1}",
-            "parts": {name: part.model_dump(mode="json") for name, part in self.config.parts.items()},
-            "versions": {n: version(n) for n in ("gopt-geo", "torch", "timm", "numpy")}
+        provenance = Provenance(
+            data=(f"simulated, seeds {scenes.first_seed} to {scenes.first_seed + scenes.count - 1}",),
+            versions={n: version(n) for n in ("gopt-geo", "torch", "timm", "numpy")}
             | {"python": platform.python_version()},
-        }
+            details={"parts": {name: part.model_dump(mode="json") for name, part in self.config.parts.items()}},
+        )
         meta = describe(model, title, self.statistics, tile=self.config.tile, provenance=provenance)
         write_pack(path, meta, {name: tensor.half() for name, tensor in model.trainable_state().items()})
 

@@ -47,7 +47,7 @@ def test_all_parts_in_a_row_make_packs_on_one_backbone(data, tmp_path):
         model = load_model(pack)
         assert pack.meta.config.modalities == tuple(pack.meta.modalities) == modalities
         assert "simulated" in pack.meta.notice
-        assert pack.meta.provenance["parts"]["gopt"]["steps"] == 10
+        assert pack.meta.provenance.details["parts"]["gopt"]["steps"] == 10
         images = {n: torch.randn(1, 3, 32, 32) for n in modalities}
         with torch.no_grad():
             logits = model(images, {n: torch.ones(1, 32, 32, dtype=torch.bool) for n in modalities})
