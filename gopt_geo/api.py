@@ -11,8 +11,9 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from gopt_geo.assessment.evaluate import Assessment, evaluate_map
-from gopt_geo.description import describe
+from gopt_geo.description import describe, describe_pair
 from gopt_geo.errors import GoptGeoError, GridError, OutputError
+from gopt_geo.groups import picture_groups
 from gopt_geo.mapping import Progress
 from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize as write_polygons
@@ -27,9 +28,68 @@ def evaluate(prediction: Path, reference: Path) -> Assessment:
     return evaluate_map(prediction, reference)
 
 
-def info(path: Path) -> dict[str, Any]:
-    """Describe a raster or a pack as plain data; see `gopt_geo.description.describe`."""
-    return describe(path)
+def info(
+    path: Path,
+    sar: Path | None = None,
+    *,
+    groups: Path | None = None,
+    pack: Path | None = None,
+    optical_bands: str | None = None,
+    sar_bands: str | None = None,
+    optical_units: str | None = None,
+    sar_units: str | None = None,
+    cloud_mask: Path | None = None,
+    pixel_grid: bool = False,
+    window: tuple[int, int, int, int] | None = None,
+    layers: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Describe a raster, a pack, or an optical and a SAR raster together, as plain data.
+
+    Parameters
+    ----------
+    path
+        A raster or a pack; with ``sar``, the optical raster.
+    sar
+        The SAR raster of a scene pair.
+    groups
+        Of a scene pair, also draw the groups that the pack's model makes of it to this .png, and tell how they are
+        used, under the key "groups".
+    pack, optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid, window, layers, overwrite
+        For ``groups`` alone; see `gopt_geo.groups.picture_groups`.
+
+    Returns
+    -------
+    See `gopt_geo.description.describe`, `describe_pair` and `gopt_geo.groups.picture_groups`.
+
+    Raises
+    ------
+    GoptGeoError
+        If a file can't be read, or an option doesn't serve.
+    """
+    options: dict[str, Any] = {
+        "pack": pack,
+        "optical_bands": optical_bands,
+        "sar_bands": sar_bands,
+        "optical_units": optical_units,
+        "sar_units": sar_units,
+        "cloud_mask": cloud_mask,
+        "pixel_grid": pixel_grid,
+        "window": window,
+        "layers": layers,
+        "overwrite": overwrite,
+    }
+    if groups is None:
+        for name, value in options.items():
+            if value is not None and value is not False:
+                option = f"--{name.replace('_', '-')}"
+                raise GoptGeoError(option, "it serves --groups alone", "add --groups groups.png, or leave it out")
+        return describe(path) if sar is None else describe_pair(path, sar)
+    if sar is None:
+        found = f"{path} alone has no groups; they are made of two rasters by a pack's model"
+        raise GoptGeoError("--groups", found, "give both: gopt-geo info OPTICAL SAR --groups groups.png [--pack PACK]")
+    described = describe_pair(path, sar)
+    return {**described, "groups": picture_groups(path, sar, groups, **options)}
 
 
 def vectorize(

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+import timm
+import torch
 from rasterio.errors import NotGeoreferencedWarning
 
-from gopt_geo.errors import SourceError
-from gopt_geo.grid import GeoBox, pixel_size_m
-from gopt_geo.models import GoPT, load_backbone
+from gopt_geo.errors import GridError, PackError, SourceError
+from gopt_geo.grid import GeoBox, pixel_size_m, same_crs, whole_pixel_offset
+from gopt_geo.models import load_backbone
 from gopt_geo.outputs.legend import read_legend
-from gopt_geo.packs import Pack, load_model, read_pack
+from gopt_geo.packs import Pack, read_pack
 from gopt_geo.scene import RasterSource
+from gopt_geo.scene.extent import place_scene
+from gopt_geo.scene.geometry import PixelMap
 
-__all__ = ["describe", "describe_pack", "describe_raster"]
+__all__ = ["describe", "describe_pack", "describe_pair", "describe_raster"]
+
+_PACK_ENDING = ".safetensors"
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -30,7 +36,7 @@ def describe(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise SourceError(path, "no such file", "check the path")
-    if path.suffix == ".safetensors":
+    if path.suffix == _PACK_ENDING:
         return describe_pack(read_pack(path))
     return describe_raster(path)
 
@@ -96,13 +102,70 @@ def _crs_name(grid: GeoBox) -> str | None:
     return f"EPSG:{grid.crs.epsg}" if grid.crs.epsg is not None else str(grid.crs)
 
 
+def describe_pair(optical: Path, sar: Path) -> dict[str, Any]:
+    """Describe an optical and a SAR raster, and how they lie to each other, as `gopt_geo.predict` would take them.
+
+    Raises
+    ------
+    GoptGeoError
+        If one of them can't be read as a raster. Rasters that don't go together are described all the same.
+    """
+    for path in (optical, sar):
+        if path.suffix == _PACK_ENDING:
+            raise SourceError(path, "a pack, not a raster", "give OPTICAL and SAR; a pack is named with --pack")
+    described = {"optical": describe_raster(optical), "sar": describe_raster(sar)}
+    with RasterSource(optical, honour_nodata=False) as first, RasterSource(sar, honour_nodata=False) as second:
+        together = _together(first, second)
+    return {"kind": "scene pair", **described, "together": together}
+
+
+def _together(optical: RasterSource, sar: RasterSource) -> dict[str, Any]:
+    """Tell whether SAR has to be warped onto the optical grid, and which share of that it covers."""
+    crs = optical.grid.crs, sar.grid.crs
+    ratio = pixel_size_m(sar.grid) / pixel_size_m(optical.grid)
+    told: dict[str, Any] = {
+        "same_crs": same_crs(*crs) if None not in crs else None,
+        "sar_pixels_to_optical": round(ratio, 6) if math.isfinite(ratio) else None,
+        "overlap_share": None,
+        "warp": None,
+        "alignment": None,
+        "notice": None,
+        "problem": None,
+    }
+    if crs == (None, None):
+        equal = optical.grid.shape == sar.grid.shape
+        told["problem"] = "neither raster has a CRS; set it with gdal_edit -a_srs" + (
+            ", or lay pixel on pixel with --pixel-grid" if equal else ""
+        )
+        return told
+    try:
+        told["notice"] = PixelMap(optical.grid, sar.grid, sar.name).notice
+        grids = {"optical": (optical.name, optical.grid), "sar": (sar.name, sar.grid)}
+        told["overlap_share"] = round(place_scene(grids, optical.grid, "optical")[1], 6)
+    except GridError as error:
+        told["problem"] = f"{error.found}; {error.remedy}"
+        return told
+    offset = whole_pixel_offset(optical.grid, sar.grid)
+    return {**told, "warp": offset is None, "alignment": _alignment(offset)}
+
+
+def _alignment(offset: tuple[int, int] | None) -> str:
+    """In words, where the optical grid's first pixel lies in the SAR raster."""
+    if offset is None:
+        return "one warp brings SAR onto the optical grid"
+    if offset == (0, 0):
+        return "pixel on pixel, no warp"
+    return f"whole pixels apart, no warp: optical row 0, column 0 is SAR row {offset[0]}, column {offset[1]}"
+
+
 def describe_pack(pack: Pack) -> dict[str, Any]:
-    """Describe a pack: legend, modalities, backbone, and which share of the parameters was trained."""
+    """Describe a pack: legend, modalities, backbone, and which share of the parameters was trained.
+
+    The backbone's weights aren't needed; its parameters are counted where its architecture is known.
+    """
     meta = pack.meta
-    backbone = load_backbone(meta.backbone.id)
-    model: GoPT = load_model(pack, backbone)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in backbone.parameters())
+    trained = sum(tensor.numel() for tensor in pack.state.values())
+    frozen = _count_frozen(meta.backbone.id)
     document = meta.model_dump(mode="json")
     return {
         "kind": "prompt pack",
@@ -111,6 +174,28 @@ def describe_pack(pack: Pack) -> dict[str, Any]:
         "bytes": pack.path.stat().st_size if pack.path is not None else None,
         "trained_parameters": trained,
         "frozen_parameters": frozen,
-        "trained_share": round(trained / (trained + frozen), 6),
+        "trained_share": round(trained / (trained + frozen), 6) if frozen is not None else None,
         **{key: value for key, value in document.items() if key != "tensors_sha256"},
     }
+
+
+def _count_frozen(identity: str) -> int | None:
+    """Parameters of a backbone; None where that can't be told without its weights.
+
+    timm's and torchgeo's are built without memory and weights, which may be gigabytes and not at hand.
+    """
+    library, _, name = identity.partition(":")
+    try:
+        if library not in ("timm", "torchgeo"):
+            return sum(p.numel() for p in load_backbone(identity).parameters())
+        channels = {}
+        if library == "torchgeo":
+            from torchgeo.models import get_weight
+
+            known = get_weight(name).meta
+            name, channels = known["model"], {"in_chans": known["in_chans"]}
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, num_classes=0, **channels)
+    except (PackError, RuntimeError, ValueError, TypeError, KeyError, NotImplementedError):
+        return None
+    return sum(p.numel() for p in model.parameters())

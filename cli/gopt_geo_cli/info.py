@@ -1,14 +1,20 @@
-"""``gopt-geo info``: what a file is, as gopt-geo sees it."""
+"""``gopt-geo info``: what a file or a pair of rasters is, as gopt-geo sees it, and a model's groups on the pair."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gopt_geo_cli.predict import OpticalUnits, SarUnits
+from gopt_geo_cli.say import say_notices
+
 __all__ = ["info"]
+
+_ABREAST = 10  # groups side by side in a table
 
 
 def _lines(value: Any, indent: str = "") -> list[str]:
@@ -28,12 +34,100 @@ def _lines(value: Any, indent: str = "") -> list[str]:
     return lines
 
 
+def _group_lines(usage: dict[str, Any]) -> list[str]:
+    """How groups are used, layer by layer, as tables."""
+    aside = ("layers", "notices")
+    lines = ["groups:", *_lines({key: value for key, value in usage.items() if key not in aside}, "  ")]
+    for layer in usage["layers"]:
+        groups, dead = layer["groups"], ", ".join(map(str, layer["dead"])) or "none"
+        lines += [
+            "",
+            f"layer {layer['layer']}, {layer['modality']}: {layer['tokens']} tokens, {layer['used']} of {len(groups)}"
+            f" groups used, entropy {layer['entropy']:.3f}, dead: {dead}",
+        ]
+        rows = [("share, %", "share", 100, 1), ("entropy", "entropy", 1, 3)]
+        if usage["assignment"] == "soft":
+            rows.append(("token entropy", "token_entropy", 1, 3))
+        for first in range(0, len(groups), _ABREAST):
+            some = groups[first : first + _ABREAST]
+            lines.append(f"  {'group':<14}" + "".join(f"{group['group']:>7}" for group in some))
+            for title, key, factor, digits in rows:
+                cells = "".join(f"{factor * group[key]:>7.{digits}f}" for group in some)
+                lines.append(f"  {title:<14}{cells}")
+    return lines
+
+
+def _numbers(text: str | None, option: str, form: str, count: int | None = None) -> tuple[int, ...] | None:
+    """Read whole numbers with commas in between."""
+    if text is None:
+        return None
+    numbers = tuple(int(part) for part in text.split(",")) if re.fullmatch(r"\s*-?\d+(\s*,\s*-?\d+)*\s*", text) else ()
+    if not numbers or count not in (None, len(numbers)):
+        raise typer.BadParameter(f"{text!r} is not {form}", param_hint=f"'{option}'")
+    return numbers
+
+
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raster or a prompt pack.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raster or a prompt pack; with SAR, the optical one.")],
+    sar: Annotated[
+        Path | None, typer.Argument(metavar="SAR", help="SAR raster: describe both, and how they lie.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also draw the groups that the pack's model makes of the pair to this .png, and tell their use."
+        ),
+    ] = None,
+    pack: Annotated[
+        Path | None, typer.Option(help="Prompt pack; else the variable GOPT_GEO_PACK, else the embedded demo pack.")
+    ] = None,
+    optical_bands: Annotated[str | None, typer.Option(help="Optical bands, as for predict.")] = None,
+    sar_bands: Annotated[str | None, typer.Option(help="SAR bands, as for predict.")] = None,
+    optical_units: Annotated[OpticalUnits | None, typer.Option(help="Optical values, as for predict.")] = None,
+    sar_units: Annotated[SarUnits | None, typer.Option(help="SAR values, as for predict.")] = None,
+    cloud_mask: Annotated[
+        Path | None, typer.Option(help="Raster that isn't 0 where optical pixels are missing.")
+    ] = None,
+    pixel_grid: Annotated[
+        bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
+    ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="COL,ROW,WIDTH,HEIGHT", help="Pixels to look at; else 4 x 4 tiles in the middle."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Layers to look at; else all that are prompted.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,
 ) -> None:
-    """Say what FILE is: grid, bands, units and nodata of a raster; classes, bands and backbone of a pack."""
+    """Say what FILE is: grid, bands, units and nodata of a raster; classes, bands and backbone of a pack.
+
+    With SAR: what both rasters are, which share they have in common, and whether SAR needs a warp. With --groups too:
+    how the model of a pack groups their tokens, in a picture and in numbers. The options below --groups belong to it.
+    """
     from gopt_geo import api
 
-    found = api.info(file)
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
+    options: dict[str, Any] = {
+        "groups": groups,
+        "pack": pack,
+        "optical_bands": optical_bands,
+        "sar_bands": sar_bands,
+        "optical_units": optical_units.value if optical_units else None,
+        "sar_units": sar_units.value if sar_units else None,
+        "cloud_mask": cloud_mask,
+        "pixel_grid": pixel_grid or None,
+        "window": _numbers(window, "--window", "COL,ROW,WIDTH,HEIGHT, such as 0,0,512,512", 4),
+        "layers": _numbers(layers, "--layers", "a list of layers, such as 1,5,11"),
+        "overwrite": overwrite or None,
+    }
+    pair = (file,) if sar is None else (file, sar)
+    found = api.info(*pair, **{name: value for name, value in options.items() if value is not None})
+    usage = found.get("groups") if groups is not None else None
+    if usage is not None:
+        say_notices(usage["notices"])
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    lines = _lines({key: value for key, value in found.items() if usage is None or key != "groups"})
+    typer.echo("\n".join(lines + (_group_lines(usage) if usage is not None else [])))

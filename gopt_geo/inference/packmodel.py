@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gopt_geo.errors import GoptGeoError
+from gopt_geo.models.cup import Grouping
 from gopt_geo.models.gopt import GoPT
 from gopt_geo.packs import PackMeta
 
@@ -53,14 +54,19 @@ class PackModel:
         self.num_classes = len(meta.classes)
         self.modalities: tuple[str, ...] = tuple(meta.modalities)
 
-    def __call__(self, values: dict[str, Tensor], valid: dict[str, Tensor], /) -> Tensor:
-        """Probabilities float32 [B, K, t, t] from values float32 [B, C, t, t] and validity bool [B, t, t]."""
+    def __call__(
+        self, values: dict[str, Tensor], valid: dict[str, Tensor], /, groupings: list[Grouping] | None = None
+    ) -> Tensor:
+        """Probabilities float32 [B, K, t, t] from values float32 [B, C, t, t] and validity bool [B, t, t].
+
+        The prompters' groupings are appended to ``groupings``, if given.
+        """
         images = {}
         for name in self.modalities:
             if name in values:
                 channels, mean, std = self._mixing[name]
                 images[name] = (torch.einsum("dc,bchw->bdhw", channels, values[name]) - mean) / std
-        logits = self.model(images, {name: valid[name] for name in images})
+        logits = self.model(images, {name: valid[name] for name in images}, groupings)
         return torch.softmax(logits.float(), dim=1)
 
     def working_memory(self, tile_size: int, batch_size: int) -> int:

@@ -55,9 +55,9 @@ def preview(
     """
     panels: list[tuple[str, NDArray[np.float32]]] = []
     if optical is not None and np.isfinite(optical).any():
-        panels.append(("Optical", _stretched(np.moveaxis(_thin(optical[:3]), 0, -1))))
+        panels.append(("Optical", stretched(np.moveaxis(_thin(optical[:3]), 0, -1))))
     if sar is not None and np.isfinite(sar).any():
-        panels.append(("SAR", np.repeat(_stretched(_thin(sar)[..., None]), 3, axis=-1)))
+        panels.append(("SAR", np.repeat(stretched(_thin(sar)[..., None]), 3, axis=-1)))
     panels.append(("Land cover", _coloured(_thin(landcover), legend)))
     if reference is not None:
         panels.append(("Reference", _coloured(_thin(reference), legend)))
@@ -105,7 +105,7 @@ def _thin(image: NDArray[Any]) -> NDArray[Any]:
     return image[..., ::step, ::step]
 
 
-def _stretched(image: NDArray[Any]) -> NDArray[np.float32]:
+def stretched(image: NDArray[Any]) -> NDArray[np.float32]:
     """Scale each channel of [h, w, C] to 0..1 between its 2nd and 98th percentiles."""
     result = np.asarray(image, dtype=np.float32).copy()
     valid = np.isfinite(result).all(axis=-1)

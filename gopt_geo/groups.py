@@ -1,0 +1,199 @@
+"""The groups of a scene: run a pack's model over a window, count how its groups are used, and draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gopt_geo.ceiling import bounded_gdal_cache
+from gopt_geo.errors import GoptGeoError, OutputError, PackError, SourceError
+from gopt_geo.grid import Window, pixel_size_m
+from gopt_geo.inference import TilePlan
+from gopt_geo.inference.groups import GroupCanvas, gather_groups
+from gopt_geo.inference.packmodel import PackModel
+from gopt_geo.models.diagnostics import LayerUsage
+from gopt_geo.outputs.groups import GroupPanel, draw_groups
+from gopt_geo.outputs.staging import Staging
+from gopt_geo.packs import Pack, load_model
+from gopt_geo.prediction import choose_pack
+from gopt_geo.scene import Scene, open_scene
+from gopt_geo.sources import check_modalities, source_spec
+
+__all__ = ["picture_groups"]
+
+_TILES = 4  # along each side of the window taken where none is asked for
+_EDGE = 1200  # pixels of an image in the picture; more don't show
+_FAR = 1.5  # as in predict: pixels this much larger or smaller than the pack's are worth a warning
+
+
+def picture_groups(
+    optical: Path,
+    sar: Path,
+    picture: Path,
+    *,
+    pack: Path | None = None,
+    optical_bands: str | None = None,
+    sar_bands: str | None = None,
+    optical_units: str | None = None,
+    sar_units: str | None = None,
+    cloud_mask: Path | None = None,
+    pixel_grid: bool = False,
+    window: tuple[int, int, int, int] | None = None,
+    layers: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Draw the groups that a pack's model makes of a scene, and tell how they are used.
+
+    Parameters
+    ----------
+    optical, sar
+        Rasters, as for `gopt_geo.predict`.
+    picture
+        The PNG to write.
+    pack
+        Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
+    optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid
+        See `gopt_geo.predict`.
+    window
+        First column, first row, width and height, in pixels of the optical raster; it is widened to whole tokens.
+        None: up to 4 x 4 tiles in the middle.
+    layers
+        Which prompted layers; None: all.
+    overwrite
+        Replace a picture that exists.
+
+    Returns
+    -------
+    Plain JSON data: the picture's path, pack, window, notices, and `GroupUsage.to_dict`.
+
+    Raises
+    ------
+    GoptGeoError
+        If an input, the pack, an option or the output doesn't serve; nothing stands at the picture's path then.
+    """
+    inputs = {"optical": optical, "sar": sar}
+    also = [path for path in (pack, cloud_mask) if path is not None]
+    with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
+        staged = staging.path(picture, (".png",))
+        if find_spec("matplotlib") is None:
+            raise OutputError(picture, "matplotlib isn't installed", "pip install 'gopt-geo[report]'")
+        with ExitStack() as stack:
+            stack.enter_context(bounded_gdal_cache())
+            chosen, notices = choose_pack(pack)
+            meta = chosen.meta
+            _check_groups(chosen)
+            check_modalities(chosen, inputs)
+            radar = source_spec("sar", sar, meta, bands=sar_bands, units=sar_units)
+            image = source_spec("optical", optical, meta, bands=optical_bands, units=optical_units, mask=cloud_mask)
+            scene = stack.enter_context(open_scene(image, {"sar": radar}, pixel_grid=pixel_grid))
+            plan = TilePlan(scene.shape, meta.tile_size, 0)
+            asked = _asked(window, plan)
+            notices += [*scene.notices, *_pixel_notice(scene, chosen)]
+            model = PackModel(load_model(chosen), meta, meta.tile_size)
+            canvas = gather_groups(scene, model, plan, asked, _wanted(layers, chosen, model), _EDGE)
+        told = canvas.usage.layers()
+        _check_data(told, asked, meta.config.auxiliary)
+        _draw(staged, canvas, told, meta.config.groups, f"{meta.title}: {_where(canvas.window)} of {optical.name}")
+        staging.publish()
+    return {
+        "picture": str(picture),
+        "pack": meta.title,
+        "pack_sha256": chosen.sha256,
+        "window": [canvas.window.col, canvas.window.row, canvas.window.width, canvas.window.height],
+        "tile_size": meta.tile_size,
+        "patch_size": model.model.backbone.patch_size,
+        "assignment": meta.config.assignment,
+        **canvas.usage.to_dict(),
+        "notices": notices,
+    }
+
+
+def _check_groups(pack: Pack) -> None:
+    """Refuse a pack whose model has no groups."""
+    config = pack.meta.config
+    if not config.auxiliary:
+        found = f"its model reads {config.primary} alone; groups are made of an auxiliary modality's tokens"
+    elif config.cup != "grouping":
+        found = f"its model works without groups (CUP is off: {config.cup})"
+    elif config.layers == ():
+        found = "its model prompts no layer, and groups are made where it prompts"
+    else:
+        return
+    raise PackError(pack.path or pack.meta.title, found, "name a pack with groups with --pack")
+
+
+def _wanted(layers: Sequence[int] | None, pack: Pack, model: PackModel) -> frozenset[int]:
+    """Layers to show: those asked for, else all prompted ones."""
+    prompted = pack.meta.config.prompted_layers(model.model.backbone.depth)
+    if layers is None:
+        return frozenset(prompted)
+    missing = sorted(set(layers) - set(prompted))
+    if missing or not layers:
+        raise GoptGeoError(
+            f"--layers {','.join(str(layer) for layer in layers)}",
+            f"the model of {pack.meta.title!r} doesn't prompt layer {', '.join(map(str, missing))}"
+            if missing
+            else "no layer is named",
+            f"choose from {','.join(str(layer) for layer in prompted)}",
+        )
+    return frozenset(layers)
+
+
+def _asked(window: tuple[int, int, int, int] | None, plan: TilePlan) -> Window:
+    """Window asked for, else whole tiles in the middle of the scene."""
+    height, width = plan.shape
+    if window is None:
+        rows, cols = min(plan.rows, _TILES), min(plan.cols, _TILES)
+        first = plan.window((plan.rows - rows) // 2, (plan.cols - cols) // 2)
+        whole = Window(first.row, first.col, rows * plan.tile_size, cols * plan.tile_size).clip(plan.shape)
+        assert whole is not None
+        return whole
+    col, row, across, down = window
+    inside = min(col, row) >= 0 and min(across, down) >= 1 and col + across <= width and row + down <= height
+    if not inside:
+        raise GoptGeoError(
+            f"--window {','.join(str(number) for number in window)}",
+            f"it isn't inside the scene, which is {width} pixels wide and {height} high",
+            "give COL,ROW,WIDTH,HEIGHT in pixels of the optical raster, columns and rows from 0",
+        )
+    return Window(row, col, down, across)
+
+
+def _check_data(told: Sequence[LayerUsage], asked: Window, modalities: Sequence[str]) -> None:
+    """Refuse a window of which there is nothing to show."""
+    if any(usage.tokens for usage in told):
+        return
+    raise SourceError(
+        f"--window {asked.col},{asked.row},{asked.width},{asked.height}",
+        f"no token has data in {', '.join(modalities)}",
+        "name a window with data: --window COL,ROW,WIDTH,HEIGHT",
+    )
+
+
+def _pixel_notice(scene: Scene, pack: Pack) -> list[str]:
+    """Warn where pixels are far from the pack's in size: groups can be looked at all the same."""
+    if scene.grid.crs is None:
+        return []
+    size, known = pixel_size_m(scene.grid), pack.meta.resolution_m
+    if max(size / known, known / size) <= _FAR:
+        return []
+    return [f"warning: pixels of {size:.3g} m on the scene grid, and the pack {pack.meta.title!r} knows {known:g} m"]
+
+
+def _draw(output: Path, canvas: GroupCanvas, told: Sequence[LayerUsage], groups: int, heading: str) -> None:
+    """Draw images and the layers' panels."""
+    several = len({usage.modality for usage in told}) > 1
+    panels = []
+    for usage in told:
+        of = f", {usage.modality}" if several else ""
+        title = f"layer {usage.layer}{of}: {usage.used} of {groups} groups used, entropy {usage.entropy:.2f}"
+        panels.append(GroupPanel(title, canvas.numbers[usage.layer, usage.modality]))
+    sar = canvas.images.get("sar")
+    draw_groups(output, canvas.images.get("optical"), None if sar is None else sar[0], panels, groups, heading)
+
+
+def _where(window: Window) -> str:
+    return f"columns {window.col} to {window.col_stop - 1}, rows {window.row} to {window.row_stop - 1}"
