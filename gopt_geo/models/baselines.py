@@ -18,10 +18,8 @@ from torch import Tensor, nn
 
 from gopt_geo.models.backbone import Backbone
 from gopt_geo.models.config import GoptConfig
-from gopt_geo.models.cup import Grouping
 from gopt_geo.models.gopt import GoPT
 from gopt_geo.models.segmenter import Images, Segmenter
-from gopt_geo.models.tokens import token_validity
 
 __all__ = ["METHODS", "DeepVPT", "EarlyFusion", "Method", "ViPT", "build_model"]
 
@@ -62,6 +60,7 @@ class EarlyFusion(Segmenter):
             if project.bias is not None:
                 wide.bias.copy_(project.bias)  # type: ignore[union-attr]
         vit.patch_embed.proj = wide
+        vit.norm = nn.Identity()  # the head reads the blocks' outputs; nobody would train this one
         own = Backbone(vit, f"{backbone.identity}, fine-tuned")
         super().__init__(own, config)
         del self.mask_token
@@ -71,7 +70,7 @@ class EarlyFusion(Segmenter):
         """State of all of it."""
         return dict(self.state_dict())
 
-    def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         valid = valid if valid is not None else {}
         size = self._size(images)
@@ -85,13 +84,7 @@ class EarlyFusion(Segmenter):
                 image = torch.where(valid[name].unsqueeze(1), image, 0.0)
             channels.append(image)
         tokens = self.backbone.embed(torch.cat(channels, dim=1))
-        positions = self.backbone.positions(*size)
-        taps = []
-        for layer in range(1, self.backbone.depth + 1):
-            tokens = self.backbone.block(layer, tokens, positions)
-            if layer in self.taps:
-                taps.append(tokens)
-        return self._decode(taps, size)
+        return self._decode(self._run(tokens, self.backbone.positions(*size)), size)
 
 
 class _ViptPrompter(nn.Module):
@@ -136,31 +129,27 @@ class ViPT(Segmenter):
         layers = config.prompted_layers(backbone.depth)
         self.prompters = nn.ModuleDict({str(n): _ViptPrompter(backbone.embed_dim, config.rank) for n in layers})
 
-    def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         valid = valid if valid is not None else {}
-        size, prefix, patch = self._size(images), self.backbone.num_prefix_tokens, self.backbone.patch_size
-        positions = self.backbone.positions(*size)
+        size, prefix = self._size(images), self.backbone.num_prefix_tokens
         tokens = self._embed_primary(images, valid)
         prompts: dict[str, tuple[Tensor, Tensor | None]] = {}
         with torch.no_grad():
             for name in self.config.auxiliary:
                 if name in images:
-                    mask = valid.get(name)
-                    image = images[name] if mask is None else torch.where(mask.unsqueeze(1), images[name], 0.0)
-                    there = None if mask is None else token_validity(mask, patch)
-                    prompts[name] = (self.backbone.embed(image)[:, prefix:], there)
-        taps = []
-        for layer in range(1, self.backbone.depth + 1):
-            tokens = self.backbone.block(layer, tokens, positions)
-            if layer in self.taps:
-                taps.append(tokens)
+                    embedded, there = self._embed_auxiliary(images[name], valid.get(name))
+                    prompts[name] = (embedded[:, prefix:], there)
+
+        def between(layer: int, tokens: Tensor) -> Tensor:
             if str(layer) in self.prompters:
                 for name, (prompt, there) in prompts.items():
                     prompt = self.prompters[str(layer)](tokens[:, prefix:], prompt, there)
                     prompts[name] = (prompt, there)
                     tokens = tokens + F.pad(prompt, (0, 0, prefix, 0))
-        return self._decode(taps, size)
+            return tokens
+
+        return self._decode(self._run(tokens, self.backbone.positions(*size), between), size)
 
 
 class DeepVPT(Segmenter):
@@ -185,22 +174,17 @@ class DeepVPT(Segmenter):
         shape = (backbone.depth, config.groups, backbone.embed_dim)
         self.prompt_tokens = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
-    def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         if self.backbone.positions(self.backbone.patch_size, self.backbone.patch_size) is not None:
             raise ValueError("deep VPT needs a backbone that adds positions at the embedding, not a rotary one")
         valid = valid if valid is not None else {}
-        size, prefix, patch = self._size(images), self.backbone.num_prefix_tokens, self.backbone.patch_size
+        size, prefix = self._size(images), self.backbone.num_prefix_tokens
         parts = [self._embed_primary(images, valid)]
         for name in self.config.auxiliary:
-            if name not in images:
-                continue
-            mask = valid.get(name)
-            if mask is None:
-                parts.append(self.backbone.embed(images[name])[:, prefix:])
-            else:
-                image = torch.where(mask.unsqueeze(1), images[name], 0.0)
-                parts.append(self.backbone.embed(image, ~token_validity(mask, patch), self.mask_token)[:, prefix:])
+            if name in images:
+                embedded, _ = self._embed_auxiliary(images[name], valid.get(name), self.mask_token)
+                parts.append(embedded[:, prefix:])
         own = parts[0].shape[1]
         tokens = torch.cat(parts, dim=1)
         taps = []

@@ -17,7 +17,7 @@ from gopt_geo.models.config import GoptConfig
 from gopt_geo.models.cup import Grouping
 from gopt_geo.models.prompter import GroupingPrompter, expand_prompt
 from gopt_geo.models.segmenter import Images, Segmenter
-from gopt_geo.models.tokens import normalise_tokens, token_validity
+from gopt_geo.models.tokens import normalise_tokens
 
 __all__ = ["GoPT"]
 
@@ -83,40 +83,40 @@ class GoPT(Segmenter):
                 self.class_tokens[name] = nn.Parameter(0.02 * torch.randn(config.groups, backbone.embed_dim))
 
     def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:
-        """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
+        """Predict logits [B, classes, H, W]; see `Segmenter.forward`.
+
+        With ``groupings``, each prompter's grouping is appended, layer by layer and modality by modality.
+        """
         valid = valid if valid is not None else {}
         size = self._size(images)
         positions = self.backbone.positions(*size)
         tokens = self._embed_primary(images, valid)
         streams = {n: self._start(n, images[n], valid.get(n)) for n in self.config.auxiliary if n in images}
         last = max((int(layer) for layer in self.prompters), default=0)
-        taps = []
-        for layer in range(1, self.backbone.depth + 1):
-            tokens = self.backbone.block(layer, tokens, positions)
-            if layer in self.taps:
-                taps.append(tokens)
+
+        def between(layer: int, tokens: Tensor) -> Tensor:
             if self.config.aux_stream == "frozen" and layer <= last:  # above, nobody reads them
                 self._advance(streams, layer, positions)
             if str(layer) in self.prompters and streams:
-                tokens = self._prompt(layer, tokens, streams, groupings)
-        return self._decode(taps, size)
+                return self._prompt(layer, tokens, streams, groupings)
+            return tokens
+
+        return self._decode(self._run(tokens, positions, between), size)
 
     def _start(self, name: str, image: Tensor, valid: Tensor | None) -> _Stream:
         """Embed an auxiliary modality (step 0); with ``embed_only``, reduce it for all layers in one product."""
         classes = self.class_tokens[name].expand(image.shape[0], -1, -1) if name in self.class_tokens else None
         with torch.no_grad():  # nothing in this stream is trained
-            if valid is not None:
-                image, valid = torch.where(valid.unsqueeze(1), image, 0.0), token_validity(valid, self._patch)
-            tokens = self.backbone.embed(image)
+            tokens, there = self._embed_auxiliary(image, valid)
             if self.config.aux_stream == "frozen":
-                return _Stream(tokens, None, classes, valid)
+                return _Stream(tokens, None, classes, there)
             normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
         layers = {int(layer): prompter.reduction() for layer, prompter in self._each_prompter()}
         if not layers:
-            return _Stream(None, {}, classes, valid)
+            return _Stream(None, {}, classes, there)
         weight, bias = (torch.cat(parts) for parts in zip(*layers.values(), strict=True))
         reduced = F.linear(normalised, weight, bias).split(self.config.rank, dim=-1)
-        return _Stream(None, dict(zip(layers, reduced, strict=True)), classes, valid)
+        return _Stream(None, dict(zip(layers, reduced, strict=True)), classes, there)
 
     @torch.no_grad()
     def _advance(self, streams: dict[str, _Stream], layer: int, positions: Tensor | None) -> None:
@@ -157,10 +157,6 @@ class GoPT(Segmenter):
         for stream in streams.values():
             counts = counts + (1.0 if stream.valid is None else stream.valid.unsqueeze(-1).to(counts.dtype))
         return F.pad(counts, (0, 0, prefix, 0))
-
-    @property
-    def _patch(self) -> int:
-        return self.backbone.patch_size
 
     def _prompter(self, layer: int) -> GroupingPrompter:
         module = self.prompters[str(layer)]

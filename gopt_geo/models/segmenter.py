@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from gopt_geo.models.backbone import Backbone
 from gopt_geo.models.config import GoptConfig
-from gopt_geo.models.cup import Grouping
 from gopt_geo.models.head import build_head, tap_layers
 from gopt_geo.models.tokens import token_validity
 
@@ -69,7 +68,7 @@ class Segmenter(nn.Module):
                 raise RuntimeError(f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
         self.load_state_dict(dict(state), strict=False, assign=assign)
 
-    def forward(self, images: Images, valid: Images | None = None, groupings: list[Grouping] | None = None) -> Tensor:
+    def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits.
 
         Parameters
@@ -81,8 +80,6 @@ class Segmenter(nn.Module):
         valid
             Modality to bool [B, H, W]; values at invalid pixels never change the result. A modality without a mask
             is valid everywhere.
-        groupings
-            If given, each prompter's grouping is appended, layer by layer and modality by modality.
 
         Returns
         -------
@@ -113,6 +110,37 @@ class Segmenter(nn.Module):
             return self.backbone.embed(image)
         invalid = ~token_validity(pixels, self.backbone.patch_size)
         return self.backbone.embed(torch.where(pixels.unsqueeze(1), image, 0.0), invalid, self.mask_token)
+
+    def _embed_auxiliary(
+        self, image: Tensor, valid: Tensor | None, mask_token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of an auxiliary modality, [B, P + N, D], and their validity, bool [B, N] or None (step 0)."""
+        if valid is None:
+            return self.backbone.embed(image), None
+        there = token_validity(valid, self.backbone.patch_size)
+        image = torch.where(valid.unsqueeze(1), image, 0.0)
+        return self.backbone.embed(image, ~there if mask_token is not None else None, mask_token), there
+
+    def _run(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None,
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Run all blocks (step 1); ``between`` gets each layer's number and output and gives the next one's input.
+
+        Returns
+        -------
+        The taps, taken before ``between`` changes them, [B, P + N, D] each.
+        """
+        taps = []
+        for layer in range(1, self.backbone.depth + 1):
+            tokens = self.backbone.block(layer, tokens, positions)
+            if layer in self.taps:
+                taps.append(tokens)
+            if between is not None:
+                tokens = between(layer, tokens)
+        return taps
 
     def _decode(self, taps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits [B, classes, H, W] from the taps, [B, P + N, D] each (step 12)."""
