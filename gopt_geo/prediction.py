@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +14,19 @@ import torch
 
 import gopt_geo
 from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
-from gopt_geo.errors import BandError, DeviceMemoryError, GoptGeoError, PackError, ResolutionError
+from gopt_geo.errors import DeviceMemoryError, GoptGeoError, ResolutionError
 from gopt_geo.grid import pixel_size_m
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.mapping import Progress, Targets, open_reference, write_map, write_preview, write_vectors
+from gopt_geo.models import load_backbone
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
-from gopt_geo.scene import BLOCK, Scene, SourceSpec, open_scene
+from gopt_geo.scene import BLOCK, Scene, open_scene
 from gopt_geo.scene.extent import Extent
+from gopt_geo.sources import check_modalities, source_spec
 
 __all__ = ["PredictReport", "choose_pack", "predict"]
 
@@ -80,31 +82,6 @@ def choose_pack(pack: Path | None) -> tuple[Pack, list[str]]:
     return read, notices
 
 
-def _bands(text: str | None, option: str) -> list[int | str] | None:
-    """Split a list of bands; whole numbers are 1-based indices, all else names."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise BandError(f"{option} {text!r}", "a band is missing in the list", f"write it as {option} 3,2,1 or B04,B03")
-    return [int(part) if part.isdecimal() else part for part in parts]
-
-
-def _spec(
-    name: str, path: Path, meta: PackMeta, bands: str | None, units: str | None, mask: Path | None = None
-) -> SourceSpec:
-    info = meta.modalities[name]
-    return SourceSpec(
-        path=path,
-        bands=_bands(bands, f"--{name}-bands"),
-        units=units,
-        target_units=info.units,
-        count=len(info.bands),
-        band_names=info.bands,
-        mask=mask,
-    )
-
-
 def _check_resolution(scene: Scene, meta: PackMeta, optical: Path, allowed: bool) -> list[str]:
     """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found."""
     if scene.grid.crs is None:
@@ -134,17 +111,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise wrong from error
     return device
-
-
-def _check_modalities(pack: Pack, inputs: Mapping[str, Path]) -> None:
-    """Refuse a pack that doesn't know an input's modality."""
-    unknown = [name for name in inputs if name not in pack.meta.modalities]
-    if unknown:
-        raise PackError(
-            pack.path or pack.meta.title,
-            f"it knows {', '.join(pack.meta.modalities)}, not {', '.join(unknown)}",
-            "use a pack for these modalities",
-        )
 
 
 def _options(
@@ -224,6 +190,7 @@ def predict(
     outputs: Sequence[Path],
     *,
     pack: Path | None = None,
+    backbone_weights: Path | None = None,
     optical_bands: str | None = None,
     sar_bands: str | None = None,
     optical_units: str | None = None,
@@ -257,6 +224,8 @@ def predict(
         Results; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
     pack
         Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
+    backbone_weights
+        File with the weights of the pack's backbone; else see `gopt_geo.models.load_backbone`.
     optical_bands, sar_bands
         Comma-separated band numbers (from 1) or names, in the pack's order.
     optical_units
@@ -308,14 +277,15 @@ def predict(
         raise GoptGeoError(
             "--reference", "it is shown in the preview alone", "name one with --preview, or leave it out"
         )
-    also = [p for p in (cloud_mask, reference, pack, None if grid in ("optical", "sar") else grid) if p is not None]
+    given = (cloud_mask, reference, pack, backbone_weights, None if grid in ("optical", "sar") else grid)
+    also = [path for path in given if path is not None]
     with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
         with ExitStack() as stack:
             targets = Targets.stage(staging, stack, outputs, confidence, preview)
             stack.enter_context(bounded_gdal_cache())
             chosen, notices = choose_pack(pack)
             meta = chosen.meta
-            _check_modalities(chosen, inputs)
+            check_modalities(chosen, inputs)
             options = _options(
                 meta,
                 tile_size,
@@ -328,11 +298,11 @@ def predict(
             )
             auxiliary = {}
             if sar is not None:
-                auxiliary["sar"] = _spec("sar", sar, meta, sar_bands, sar_units)
+                auxiliary["sar"] = source_spec("sar", sar, meta, bands=sar_bands, units=sar_units)
             sources = len(inputs) + (cloud_mask is not None)
             scene = stack.enter_context(
                 open_scene(
-                    _spec("optical", optical, meta, optical_bands, optical_units, cloud_mask),
+                    source_spec("optical", optical, meta, bands=optical_bands, units=optical_units, mask=cloud_mask),
                     auxiliary,
                     grid=grid,
                     extent=extent,
@@ -346,7 +316,8 @@ def predict(
             notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
             labels = stack.enter_context(open_reference(reference, scene)) if reference is not None else None
             with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
-                model = PackModel(load_model(chosen), meta, options.tile_size, options.device)
+                backbone = load_backbone(meta.backbone.id, backbone_weights) if backbone_weights is not None else None
+                model = PackModel(load_model(chosen, backbone), meta, options.tile_size, options.device)
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
             tags = _tags(chosen, options, inputs, scene)
             run = write_map(scene, model, meta.classes, options, targets, tags, progress)

@@ -64,6 +64,13 @@ def predict(
         Path | None,
         typer.Option(help="Prompt pack; else the environment variable GOPT_GEO_PACK, else the embedded demo pack."),
     ] = None,
+    backbone_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the weights of the pack's backbone; else found by name in the folder GOPT_GEO_BACKBONES, or"
+            " downloaded."
+        ),
+    ] = None,
     optical_bands: Annotated[
         str | None,
         typer.Option(help="Optical bands in the pack's order, by number or name: 4,3,2 or B04,B03,B02."),
@@ -126,6 +133,7 @@ def predict(
             sar,
             output,
             pack=pack,
+            backbone_weights=backbone_weights,
             optical_bands=optical_bands,
             sar_bands=sar_bands,
             optical_units=optical_units.value if optical_units else None,

@@ -1,4 +1,4 @@
-"""Frozen vision transformers from timm, split into embedding and blocks so that prompts can go in between."""
+"""Frozen vision transformers, split into embedding and blocks so that prompts can go in between."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from gopt_geo.errors import PackError
+from gopt_geo.models.backbone_files import fit_state, read_state
+from gopt_geo.models.backbone_sources import TrainedOn, load_timm, load_torchgeo, why_not
 
 __all__ = [
     "DEMO_ARCHITECTURE",
     "DEMO_BACKBONE",
     "Backbone",
+    "TrainedOn",
     "build_vit",
     "demo_backbone_path",
     "load_backbone",
@@ -49,52 +51,101 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 class Backbone(nn.Module):
     """A vision transformer that never learns: no gradient, always in evaluation mode.
 
+    Calling `requires_grad_` on a model that holds a backbone reaches its parameters past it; so choose what to train
+    by name, and train a copy of `vit` where a transformer shall learn.
+
     Parameters
     ----------
     vit
-        A plain timm vision transformer built with ``dynamic_img_size``.
+        A timm vision transformer that `why_not` has nothing against, built with ``dynamic_img_size``.
     identity
         The name that packs know it by.
+    expects
+        What it was trained on, if known.
 
     Attributes
     ----------
-    embed_dim, depth, patch_size, num_prefix_tokens
-        Width D, number of layers L, patch edge in pixels, and number of CLS and register tokens.
+    embed_dim, depth, patch_size, num_prefix_tokens, in_chans
+        Width D, number of layers L, patch edge in pixels, number of CLS and register tokens, and number of channels C
+        that images have.
+
+    Raises
+    ------
+    ValueError
+        If this split wouldn't be the transformer itself.
     """
 
-    def __init__(self, vit: VisionTransformer, identity: str) -> None:
+    _digested: tuple[object, str] | None = None
+
+    def __init__(self, vit: VisionTransformer | Eva, identity: str, expects: TrainedOn | None = None) -> None:
         super().__init__()
-        self.vit = vit
+        refusal = why_not(vit)
+        if refusal is not None:
+            raise ValueError(f"{identity}: {refusal}")
+        self.vit = cast(VisionTransformer, vit)  # to the type checker alone: the parts used here are Eva's too
         self.identity = identity
+        self.expects = expects if expects is not None else TrainedOn()
         self.embed_dim = int(vit.embed_dim)
+        self.in_chans = int(vit.patch_embed.proj.in_channels)
         self.depth = len(vit.blocks)
         self.patch_size = int(vit.patch_embed.patch_size[0])
         self.num_prefix_tokens = int(vit.num_prefix_tokens)
-        self.requires_grad_(False)
+        vit.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002 (the signature is nn.Module's)
         """Stay in evaluation mode: dropout or stochastic depth would make a frozen model differ from run to run."""
         return super().train(False)
 
+    def requires_grad_(self, requires_grad: bool = True) -> Backbone:  # noqa: ARG002 (as above)
+        """Stay frozen."""
+        return super().requires_grad_(False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for copies and pickles: their tensors are others, so the digest isn't theirs yet."""
+        return {name: value for name, value in self.__dict__.items() if name != "_digested"}
+
     def digest(self) -> str:
-        """SHA-256 of the weights as loaded; see `state_digest`."""
-        return state_digest(self.vit.state_dict())
+        """SHA-256 of the weights as loaded; see `state_digest`.
+
+        Reckoned again only after the weights have changed or moved. What is written behind PyTorch's back, through
+        ``tensor.data`` or a NumPy view, can't be noticed.
+        """
+        state = self.vit.state_dict()
+        if any(tensor.is_inference() for tensor in state.values()):
+            return state_digest(state)  # these don't count their changes
+        # The weak references keep an address from being given to another tensor that would then look like this one.
+        key = [
+            (
+                name,
+                StorageWeakRef(t.untyped_storage()),
+                t.data_ptr(),
+                t._version,
+                t.dtype,
+                t.device,
+                t.shape,
+                t.stride(),
+            )
+            for name, t in state.items()
+        ]
+        if self._digested is None or self._digested[0] != key:
+            self._digested = (key, state_digest(state))
+        return self._digested[1]
 
     def embed(self, images: Tensor, invalid: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
-        """Turn images into tokens, E(I) + pos (GOPT.md, step 0).
+        """Turn images into tokens, E(I) + pos (step 0); rotary positions are not in them, see `positions`.
 
         Parameters
         ----------
         images
-            [B, 3, H, W], normalised; H and W multiples of the patch size.
+            [B, C, H, W], normalised; H and W multiples of the patch size.
         invalid
             bool [B, N]; the embeddings of these patches give way to ``mask_token``.
         mask_token
@@ -108,12 +159,30 @@ class Backbone(nn.Module):
         if invalid is not None and mask_token is not None:
             grid = invalid.view(*patches.shape[:3], 1)
             patches = torch.where(grid, mask_token.to(patches.dtype), patches)
-        tokens: Tensor = self.vit.norm_pre(self.vit._pos_embed(patches))
+        placed = self.vit._pos_embed(patches)
+        if isinstance(placed, tuple):  # Eva's: with the rotary positions
+            placed = placed[0]
+        tokens: Tensor = self.vit.norm_pre(placed)
         return tokens
 
-    def block(self, layer: int, tokens: Tensor) -> Tensor:
-        """Run block ``layer``, counted from 1 as in the equations."""
-        output: Tensor = self.vit.blocks[layer - 1](tokens)
+    def positions(self, height: int, width: int) -> Tensor | None:
+        """Rotary embedding [N, 2 x head width] for images of this size in pixels.
+
+        None where positions are added in `embed` alone.
+        """
+        rope = getattr(self.vit, "rope", None)
+        if rope is None:
+            return None
+        positions: Tensor = rope.get_embed(shape=(height // self.patch_size, width // self.patch_size))
+        return positions
+
+    def block(self, layer: int, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Run block ``layer``, counted from 1 as in the equations, on tokens [B, P + N, D].
+
+        ``positions`` are those that `positions` gives for the images' size.
+        """
+        block = self.vit.blocks[layer - 1]
+        output: Tensor = block(tokens) if positions is None else block(tokens, rope=positions)
         return output
 
 
@@ -122,45 +191,36 @@ def build_vit(architecture: Mapping[str, Any]) -> VisionTransformer:
     return VisionTransformer(**architecture, num_classes=0, global_pool="", dynamic_img_size=True)
 
 
-def load_backbone(identity: str) -> Backbone:
+def load_backbone(identity: str, weights: Path | None = None) -> Backbone:
     """Load a frozen backbone by its id.
 
     Parameters
     ----------
     identity
-        ``gopt-geo:demo-vit-p8`` (shipped with the package) or ``timm:NAME``, whose pre-trained weights timm
-        downloads or finds in its cache.
+        ``gopt-geo:demo-vit-p8`` (shipped with the package), ``timm:NAME``, or ``torchgeo:WEIGHTS``, such as
+        ``torchgeo:ViTSmall16_Weights.SENTINEL2_ALL_DINO``.
+    weights
+        File with the weights. Else a file named after the id in the folder ``GOPT_GEO_BACKBONES`` (default: in the
+        user's cache), else what timm or torchgeo keep in their caches or download.
 
     Raises
     ------
     PackError
-        If the id is unknown, or its weights can't be had.
+        If the id is unknown or its model isn't a plain vision transformer, if the weights can't be had, or if they
+        aren't this backbone's.
     """
     if identity == DEMO_BACKBONE:
-        path = demo_backbone_path()
-        vit = build_vit(DEMO_ARCHITECTURE)
-        try:
-            state = {name: tensor.float() for name, tensor in load_file(path).items()}
-            vit.load_state_dict(state)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise PackError(path, f"the demo backbone can't be read ({error})", "install gopt-geo again") from error
-        return Backbone(vit, identity)
-    if identity.startswith("timm:"):
-        return Backbone(_load_timm(identity.removeprefix("timm:")), identity)
-    raise PackError(identity, "no such backbone", f"use {DEMO_BACKBONE} or timm:NAME")
+        return _load_demo(weights)
+    kind = identity.partition(":")[0]
+    if kind not in ("timm", "torchgeo"):
+        raise PackError(identity, "no such backbone", f"use {DEMO_BACKBONE}, timm:NAME or torchgeo:WEIGHTS")
+    vit, expects = (load_timm if kind == "timm" else load_torchgeo)(identity, weights)
+    return Backbone(vit.float(), identity, expects)
 
 
-def _load_timm(name: str) -> VisionTransformer:
-    """Load pre-trained weights through timm, which keeps a cache and downloads what it lacks."""
-    try:
-        model = timm.create_model(name, pretrained=True, num_classes=0, dynamic_img_size=True)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise PackError(
-            f"timm:{name}",
-            f"the weights can't be loaded ({type(error).__name__}: {error})",
-            "check the name with timm.list_pretrained(), and load it once where there is a network: "
-            "timm.create_model(name, pretrained=True) fills the cache named by HF_HOME",
-        ) from error
-    if not isinstance(model, VisionTransformer):
-        raise PackError(f"timm:{name}", f"a {type(model).__name__}", "use a plain vision transformer of timm")
-    return model
+def _load_demo(weights: Path | None) -> Backbone:
+    path = weights if weights is not None else demo_backbone_path()
+    remedy = "install gopt-geo again" if weights is None else f"name the file with the weights of {DEMO_BACKBONE}"
+    vit = build_vit(DEMO_ARCHITECTURE)
+    fit_state(vit, read_state(path), path, remedy)
+    return Backbone(vit, DEMO_BACKBONE, TrainedOn(bands=("red", "green", "blue")))

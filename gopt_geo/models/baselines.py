@@ -53,6 +53,7 @@ class EarlyFusion(Segmenter):
             stride=project.stride,
             bias=project.bias is not None,
             device=project.weight.device,
+            dtype=project.weight.dtype,
         )
         with torch.no_grad():
             wide.weight.zero_()
@@ -74,7 +75,7 @@ class EarlyFusion(Segmenter):
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         valid = valid if valid is not None else {}
         size = self._size(images)
-        some = next(iter(images.values()))
+        some = next(images[name] for name in self.config.modalities if name in images)
         channels = []
         for name in self.config.modalities:
             image = images.get(name)
@@ -143,8 +144,9 @@ class ViPT(Segmenter):
 
         def between(layer: int, tokens: Tensor) -> Tensor:
             if str(layer) in self.prompters:
+                rgb = tokens[:, prefix:]  # without this layer's prompts: the modalities' order means nothing
                 for name, (prompt, there) in prompts.items():
-                    prompt = self.prompters[str(layer)](tokens[:, prefix:], prompt, there)
+                    prompt = self.prompters[str(layer)](rgb, prompt, there)
                     prompts[name] = (prompt, there)
                     tokens = tokens + F.pad(prompt, (0, 0, prefix, 0))
             return tokens
@@ -165,9 +167,16 @@ class DeepVPT(Segmenter):
         Frozen.
     config
         ``groups`` is the number of prompt tokens a layer; modalities, classes and head are used.
+
+    Raises
+    ------
+    ValueError
+        If the backbone has rotary positions: a joint sequence has no single grid for them.
     """
 
     def __init__(self, backbone: Backbone, config: GoptConfig) -> None:
+        if getattr(backbone.vit, "rope", None) is not None:
+            raise ValueError("deep VPT needs a backbone that adds positions at the embedding, not a rotary one")
         super().__init__(backbone, config)
         # Uniform as in the paper: Xavier's bound for a patch of three channels.
         bound = (6.0 / (3 * backbone.patch_size**2 + backbone.embed_dim)) ** 0.5
@@ -176,8 +185,6 @@ class DeepVPT(Segmenter):
 
     def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
-        if self.backbone.positions(self.backbone.patch_size, self.backbone.patch_size) is not None:
-            raise ValueError("deep VPT needs a backbone that adds positions at the embedding, not a rotary one")
         valid = valid if valid is not None else {}
         size, prefix = self._size(images), self.backbone.num_prefix_tokens
         parts = [self._embed_primary(images, valid)]
@@ -212,7 +219,7 @@ def build_model(method: Method, backbone: Backbone, config: GoptConfig) -> Segme
     Raises
     ------
     ValueError
-        If ``sar_only`` is asked for and there is no auxiliary modality.
+        If ``sar_only`` is asked for and there is no auxiliary modality, or ``vpt`` on a rotary backbone.
     """
     if method == "gopt":
         return GoPT(backbone, config)

@@ -88,11 +88,14 @@ class Segmenter(nn.Module):
         raise NotImplementedError
 
     def _size(self, images: Images) -> tuple[int, int]:
-        """Height and width of the images in pixels; ValueError if the patch size doesn't divide them."""
-        if not any(name in images for name in self.config.modalities):
+        """Height and width of the images in pixels; ValueError if they differ or the patch size doesn't divide them."""
+        known = [images[name] for name in self.config.modalities if name in images]
+        if not known:
             raise ValueError(f"none of {', '.join(self.config.modalities)} among the images")
-        some = next(iter(images.values()))
-        height, width, patch = int(some.shape[2]), int(some.shape[3]), self.backbone.patch_size
+        some, patch = known[0], self.backbone.patch_size
+        if any(other.shape != some.shape for other in known):
+            raise ValueError(f"the images' shapes differ: {', '.join(str(tuple(image.shape)) for image in known)}")
+        height, width = int(some.shape[2]), int(some.shape[3])
         if height % patch or width % patch:
             raise ValueError(f"{height} x {width} pixels are no multiple of the patch, {patch}; pad the images")
         return height, width
@@ -101,7 +104,7 @@ class Segmenter(nn.Module):
         """Tokens of the RGB stream, [B, P + N, D] (step 0); invalid ones are the mask token."""
         image = images.get(self.config.primary)
         if image is None:
-            some = next(iter(images.values()))
+            some = next(images[name] for name in self.config.auxiliary if name in images)
             blank = torch.zeros_like(some)
             nowhere = torch.zeros_like(some[:, 0], dtype=torch.bool)
             return self.backbone.embed(blank, ~token_validity(nowhere, self.backbone.patch_size), self.mask_token)

@@ -68,6 +68,7 @@ def test_predict_defaults(api: Recorder) -> None:
     assert callable(kwargs.pop("progress"))
     assert kwargs == {
         "pack": None,
+        "backbone_weights": None,
         "optical_bands": None,
         "sar_bands": None,
         "optical_units": None,
@@ -95,6 +96,7 @@ def test_predict_defaults(api: Recorder) -> None:
 def test_predict_options(api: Recorder) -> None:
     options = {
         "--pack": "p.safetensors",
+        "--backbone-weights": "b.safetensors",
         "--optical-bands": "4,3,2",
         "--sar-bands": "VV",
         "--optical-units": "dn10000",
@@ -124,7 +126,7 @@ def test_predict_options(api: Recorder) -> None:
     numbers = {"resolution": 12.5, "tile_size": 128, "overlap": 0, "batch_size": 2, "readers": 1}
     paths = {
         name: Path(options[f"--{name.replace('_', '-')}"])
-        for name in ("pack", "cloud_mask", "confidence", "preview", "reference")
+        for name in ("pack", "backbone_weights", "cloud_mask", "confidence", "preview", "reference")
     }
     texts = {flag[2:].replace("-", "_"): value for flag, value in options.items()}
     expected = texts | numbers | paths | {"allow_resolution": True, "pixel_grid": True, "overwrite": True}
