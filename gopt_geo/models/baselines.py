@@ -61,7 +61,9 @@ class EarlyFusion(Segmenter):
             if project.bias is not None:
                 wide.bias.copy_(project.bias)  # type: ignore[union-attr]
         vit.patch_embed.proj = wide
-        vit.norm = nn.Identity()  # the head reads the blocks' outputs; nobody would train this one
+        for name in ("norm", "fc_norm"):  # the head reads the blocks' outputs; nothing would train these
+            if hasattr(vit, name):
+                setattr(vit, name, nn.Identity())
         own = Backbone(vit, f"{backbone.identity}, fine-tuned")
         super().__init__(own, config)
         del self.mask_token

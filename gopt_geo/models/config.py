@@ -61,7 +61,7 @@ class GoptConfig(BaseModel):
     cup: CupMode = "grouping"
     assignment: Literal["hard", "soft"] = "hard"
     acp_mode: AcpMode = "assignment"
-    token_value: bool = False
+    token_value: bool = True
     inject: Literal["add", "mul"] = "add"
     aux_stream: Literal["embed_only", "frozen"] = "embed_only"
     layers: tuple[int, ...] | None = None

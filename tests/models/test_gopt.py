@@ -51,7 +51,7 @@ def test_evaluation_is_deterministic_and_keeps_the_random_state(make_model, make
 @torch.no_grad()
 @pytest.mark.parametrize("aux_stream", ["embed_only", "frozen"])
 def test_batch_sizes_agree_where_no_assignment_flips(make_model, make_inputs, aux_stream):
-    model = make_model({"depth": 6}, aux_stream=aux_stream)
+    model = make_model({"depth": 6}, aux_stream=aux_stream, assignment="hard")
     images, valid = make_inputs(batch=8, height=64, width=64)
     whole_groups: list = []
     whole = torch.softmax(model(images, valid, whole_groups), 1)
@@ -258,20 +258,25 @@ def test_prefix_tokens_are_carried_and_never_prompted(make_model, make_inputs, t
 @torch.no_grad()
 def test_every_switch_runs_and_matters(make_model, make_inputs):
     images, valid = make_inputs()
+    base = {"assignment": "hard", "acp_mode": "assignment", "token_value": False, "aux_stream": "embed_only"}
     switches = {
-        "default": {},
+        "base": {},
         "soft": {"assignment": "soft"},
         "similarity": {"acp_mode": "similarity"},
         "both": {"acp_mode": "both"},
+        "broadcast": {"acp_mode": "broadcast"},
         "token value": {"token_value": True},
+        "cross-attention": {"cup": "cross_attention"},
+        "pointwise": {"cup": "pointwise"},
         "frozen": {"aux_stream": "frozen"},
+        "mul": {"inject": "mul"},
         "two layers": {"layers": (1, 3)},
         "no layer": {"layers": ()},
     }
     reference = make_model(acp_mode="both").state_dict()
     results = {}
     for name, changes in switches.items():
-        model = make_model(**changes)
+        model = make_model(**{**base, **changes})
         # The same weights in all, as far as they have them: what differs is the switch.
         model.load_state_dict({k: reference[k] for k in model.state_dict()})
         results[name] = model(images, valid)

@@ -10,10 +10,10 @@ from gopt_geo.models import GoPT, GoptConfig
 from gopt_geo.models.tokens import drop_complete, normalise_tokens
 
 SWITCHES = {
-    "assignment": {"acp_mode": "assignment"},
-    "similarity": {"acp_mode": "similarity"},
+    "assignment": {"acp_mode": "assignment", "token_value": False},
+    "similarity": {"acp_mode": "similarity", "token_value": False},
     "both, token value": {"acp_mode": "both", "token_value": True},
-    "broadcast": {"acp_mode": "broadcast"},
+    "broadcast": {"acp_mode": "broadcast", "token_value": False},
     "cross-attention": {"cup": "cross_attention"},
     "pointwise": {"cup": "pointwise"},
     "hard": {"assignment": "hard"},
@@ -234,7 +234,7 @@ def test_cup_off_is_what_the_equations_say(make_model, make_inputs, cup, share):
 @torch.no_grad()
 def test_acp_off_gives_all_valid_tokens_one_prompt(make_model, make_inputs):
     images, valid = make_inputs(share=0.6)
-    model = make_model({"depth": 2}, acp_mode="broadcast")
+    model = make_model({"depth": 2}, acp_mode="broadcast", token_value=False)
     seen = []
     handle = model.backbone.vit.blocks[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     groupings: list = []
