@@ -1,0 +1,60 @@
+"""The benchmarks run: on a tiny backbone, and each row of the ablation can be built."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gopt_geo.models import GoptConfig, load_backbone
+from gopt_geo.models.baselines import build_model
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def ablation():
+    spec = importlib.util.spec_from_file_location("ablation", BENCHMARKS / "ablation.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_costs_are_measured_shown_and_written(tmp_path):
+    target = tmp_path / "costs.json"
+    command = [sys.executable, BENCHMARKS / "model_costs.py", "--quick", "--repeats", "1", "--json", target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+    document = json.loads(target.read_text())
+    assert {"parameters", "training", "memory", "forward", "switching", "precision"} <= set(document)
+    assert document["missed"] == []
+    assert "full fine-tuning" in done.stdout
+
+
+@torch.no_grad()
+def test_every_row_of_the_ablation_can_be_built_and_differs(ablation):
+    backbone = load_backbone("gopt-geo:demo-vit-p8")
+    images = {name: torch.randn(1, 3, 16, 16) for name in ("optical", "sar")}
+    kinds = set()
+    for run in ablation.RUNS.values():
+        config = GoptConfig.model_validate({"classes": 7, **ablation.BASE, **run.changes})
+        assert build_model(run.method, backbone, config).eval()(images).shape == (1, 7, 16, 16)
+        assert run.family in ablation.RATES
+        kinds.add((run.method, config, run.zero_sar))
+    assert len(kinds) == len(ablation.RUNS)
+    assert len({ablation.file_name(name, 0, None) for name in ablation.RUNS}) == len(ablation.RUNS)
+
+
+def test_no_scene_of_the_ablation_serves_two_purposes(ablation):
+    spans = [set(span) for span in (ablation.TRAINING, ablation.VALIDATION, ablation.TEST)]
+    assert not spans[0] & spans[1]
+    assert not spans[0] & spans[2]
+    assert not spans[1] & spans[2]
+    assert set(ablation.TUNED_ON) == set(ablation.RATES)
+    assert all(ablation.RUNS[name].family == family for family, name in ablation.TUNED_ON.items())
