@@ -44,7 +44,16 @@ class Run:
     zero_sar: bool = False
 
 
-BASE: dict[str, Any] = {"hidden": 128, "upscale": 8, "acp_mode": "assignment", "token_value": True}
+BASE: dict[str, Any] = {
+    "hidden": 128,
+    "upscale": 8,
+    "assignment": "hard",
+    "acp_mode": "assignment",
+    "token_value": True,
+    "aux_stream": "embed_only",
+    "inject": "add",
+    "groups": 8,
+}
 """GoPT as the table's other rows change it, whatever the package's defaults are; the head is the demo's."""
 PLAIN = {"token_value": False}
 

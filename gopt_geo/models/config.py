@@ -18,6 +18,8 @@ _LARGE_WIDTH = 1024  # of ViT-L, from which on prompters and head are twice as w
 class GoptConfig(BaseModel):
     """Shape and switches of GoPT and of the models it is compared with; part of every pack.
 
+    The ablation in ``docs/benchmarks.md`` chose the defaults of the switches.
+
     Attributes
     ----------
     classes
@@ -36,9 +38,9 @@ class GoptConfig(BaseModel):
     cup
         ``grouping``, or CUP off: ``cross_attention`` or ``pointwise``; see `UngroupedPrompter`.
     assignment
-        Hard (default) or soft grouping.
+        Soft (default) or hard grouping, in training and evaluation alike.
     acp_mode, token_value
-        See `AlignmentInducedCrossModalPrompter`; ``broadcast`` is ACP off.
+        See `AlignmentInducedCrossModalPrompter`; ``broadcast`` without token value is ACP off.
     inject
         ``add``: F + p; ``mul``: F (1 + p).
     aux_stream
@@ -59,7 +61,7 @@ class GoptConfig(BaseModel):
     hidden: int = Field(default=64, ge=1)
     upscale: int = Field(default=1, ge=1)
     cup: CupMode = "grouping"
-    assignment: Literal["hard", "soft"] = "hard"
+    assignment: Literal["hard", "soft"] = "soft"
     acp_mode: AcpMode = "assignment"
     token_value: bool = True
     inject: Literal["add", "mul"] = "add"
