@@ -37,6 +37,30 @@ def test_the_costs_are_measured_shown_and_written(tmp_path):
     assert "full fine-tuning" in done.stdout
 
 
+def test_a_missed_budget_is_shown_and_makes_the_command_fail(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    costs = importlib.import_module("model_costs")
+    common = importlib.import_module("costs.common")
+
+    def measure(setting):
+        section = common.Section("steps", judged=not setting.quick)
+        section.add("slow", {"ratio": 1.5}, "ratio", 1.0)
+        section.add("quick", {"ratio": 0.5}, "ratio", 1.0)
+        return [section]
+
+    monkeypatch.setitem(costs.SECTIONS, "training", measure)
+    threads = torch.get_num_threads()
+    target = tmp_path / "costs.json"
+    arguments = ["--only", "training", "--threads", str(threads), "--json", str(target)]
+    assert costs.main(arguments) == 1
+    shown = capsys.readouterr().out
+    assert "ratio <= 1" in shown
+    assert "missed: steps: slow: ratio is 1.5, its budget is 1" in shown
+    assert len(json.loads(target.read_text())["missed"]) == 1
+    assert costs.main([*arguments, "--quick"]) == 0  # a tiny model's ratios say nothing
+    assert "missed" not in capsys.readouterr().out
+
+
 @torch.no_grad()
 def test_every_row_of_the_ablation_can_be_built_and_differs(ablation):
     backbone = load_backbone("gopt-geo:demo-vit-p8")

@@ -51,6 +51,11 @@ class Setting:
         return "a tiny transformer" if self.quick else "ViT-B/16"
 
     @property
+    def inputs(self) -> str:
+        """Model and inputs of a training step, for titles."""
+        return f"{self.model}, {self.size} x {self.size}, batch {self.batch}"
+
+    @property
     def size(self) -> int:
         """Edge of the images in pixels."""
         return 32 if self.quick else 256

@@ -85,7 +85,7 @@ def measure_time(setting: Setting) -> list[Section]:
         actions[name + CLOUDED] = partial(trainees[name].step, images, labels, clouds(images))
         references[name + CLOUDED] = FULL
     section = Section(
-        f"training step, {setting.model}, {setting.size} x {setting.size}, batch {setting.batch}, AdamW",
+        f"training step, {setting.inputs}, AdamW",
         not setting.quick,
     )
     rows = compare(take_turns(actions, setting, setting.repeats), references, setting)
@@ -101,7 +101,7 @@ def measure_memory(setting: Setting) -> list[Section]:
     masked = "GoPT, embed_only" + CLOUDED
     peaks = {name: _peak_in_child(name, setting) for name in (*METHODS, masked)}
     section = Section(
-        f"peak memory of two training steps, {setting.model}, {setting.size} x {setting.size}, batch {setting.batch}",
+        f"peak memory of two training steps, {setting.inputs}, AdamW",
         not setting.quick,
     )
     for name, peak in peaks.items():
