@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gopt_geo.models.acp import AlignmentInducedCrossModalPrompter
+from gopt_geo.models.acp import AlignmentInducedCrossModalPrompter, UngroupedPrompter
 from gopt_geo.models.cup import ClassAwareUniModalPrompter, Grouping
 from gopt_geo.models.prompter import GroupingPrompter, expand_prompt
 from gopt_geo.models.tokens import normalise_tokens
@@ -181,3 +181,73 @@ def test_assignment_gives_each_pixel_its_own_group_and_similarity_what_its_rgb_t
     turned = Grouping(representation, assignment.roll(1, 2), grouping.tokens.roll(1, 1))
     assert torch.equal(by_rgb(rgb, grouping), by_rgb(rgb, turned))
     assert not torch.allclose(by_rgb(rgb, grouping), by_rgb(rgb.roll(1, 1), grouping))
+
+
+@pytest.mark.parametrize("valid", [None, [True, True, False, True, True], [False] * 5])
+@pytest.mark.parametrize("acp_mode", ["assignment", "similarity", "both", "broadcast"])
+def test_gradcheck_of_a_whole_soft_prompter_in_double_precision(valid, acp_mode):
+    torch.manual_seed(0)
+    prompter = GroupingPrompter(4, 3, hard=False, acp_mode=acp_mode, token_value=acp_mode == "both").double().eval()
+    given = [torch.randn(1, n, w, dtype=torch.double, requires_grad=True) for n, w in ((5, 3), (5, 3), (2, 4))]
+    parameters = [*prompter.parameters()]
+    there = None if valid is None else torch.tensor([valid])
+
+    def call(rgb, reduced, classes, *_):
+        prompt, classes, _ = prompter(rgb, reduced, classes, there)
+        counts = None if there is None else there.unsqueeze(-1)
+        return expand_prompt(prompter, prompt, counts, 1), classes
+
+    assert torch.autograd.gradcheck(call, (*given, *parameters))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+@torch.no_grad()
+def test_attention_without_groups_is_the_equation_over_valid_tokens_and_finite_without_any(share):
+    torch.manual_seed(0)
+    rgb, tokens, valid = torch.randn(B, N, R), torch.randn(B, N, R), torch.rand(B, N) < share
+    acp = UngroupedPrompter(R, mode="cross_attention")
+    made = acp(rgb, tokens, valid)
+    assert torch.isfinite(made).all()
+    for b in range(B):
+        at = valid[b] | ~valid[b].any()
+        weights = torch.softmax(acp.query(rgb[b]) @ acp.key(tokens[b][at]).T / R**0.5, dim=-1)
+        torch.testing.assert_close(made[b], weights @ acp.value(tokens[b][at]), rtol=1e-4, atol=1e-5)
+    pointwise = UngroupedPrompter(R, mode="pointwise")
+    assert torch.equal(pointwise(None, tokens, valid), pointwise.value(tokens))
+
+
+def test_noise_is_drawn_for_every_token_group_and_image_and_in_the_similaritys_precision():
+    torch.manual_seed(0)
+    cup = ClassAwareUniModalPrompter(R, hard=False).train()
+    drawn = cup.assign(torch.zeros(B, K, N, dtype=torch.double))
+    assert drawn.dtype == torch.double
+    assert drawn.unique().numel() == drawn.numel()
+    torch.testing.assert_close(drawn.sum(1), torch.ones(B, N, dtype=torch.double))
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_tokens_that_are_not_valid_belong_to_no_group_and_receive_no_gradient(tokens, hard, training):
+    valid = tokens[3]
+    torch.manual_seed(0)
+    cup = ClassAwareUniModalPrompter(R, hard=hard).train(training)
+    given = torch.randn(B, N, R, requires_grad=True)
+    grouping = cup(torch.randn(B, K, R), given, valid)
+    torch.testing.assert_close(grouping.assignment.sum(1), valid.float())
+    grouping.representation.square().sum().backward()
+    assert not given.grad[~valid].any()
+    assert (given.grad[valid].abs().amax(-1) > 0).all()
+
+
+@torch.no_grad()
+def test_prompts_of_several_modalities_share_one_product_and_the_bias_counts_for_each():
+    torch.manual_seed(0)
+    prompter = GroupingPrompter(D, R, scale=0.5)
+    torch.nn.init.normal_(prompter.up.bias)
+    parts, valid = torch.randn(3, B, N, R), torch.rand(3, B, N, 1) < 0.5
+    expected = sum(valid[m] * prompter.scale * prompter.up(parts[m]) for m in range(3))
+    made = expand_prompt(prompter, (parts * valid).sum(0), valid.sum(0), 3)
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+    assert not made[~valid.any(0).squeeze(-1)].any()
+    everywhere = expand_prompt(prompter, parts.sum(0), None, 3)
+    torch.testing.assert_close(everywhere, sum(prompter.scale * prompter.up(p) for p in parts), rtol=1e-4, atol=1e-5)
