@@ -48,6 +48,16 @@ def machine(setting: Setting) -> dict[str, Any]:
     return {"device": name, "threads": setting.threads, "repeats": setting.repeats, "versions": versions}
 
 
+def write(found: dict[str, list[Section]], setting: Setting, path: Path | None) -> list[str]:
+    """Write the JSON file, if one is wanted; the budgets that were missed so far."""
+    missed = [line for sections in found.values() for section in sections for line in section.missed]
+    if path is not None:
+        figures = {name: [section.to_dict() for section in sections] for name, sections in found.items()}
+        document = {**machine(setting), "missed": missed, **figures}
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return missed
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write the JSON file; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,11 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         found[name] = SECTIONS[name](setting)
         for section in found[name]:
             section.show(console)
-    missed = [line for sections in found.values() for section in sections for line in section.missed]
-    if given.json is not None:
-        figures = {name: [section.to_dict() for section in sections] for name, sections in found.items()}
-        document = {**machine(setting), "missed": missed, **figures}
-        given.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write(found, setting, given.json)  # after each section: a run that is cut off has not been for nothing
+    missed = write(found, setting, given.json)
     for line in missed:
         console.print(f"missed: {line}")
     return 1 if missed else 0

@@ -29,7 +29,7 @@ def ablation():
 def test_the_costs_are_measured_shown_and_written(tmp_path):
     target = tmp_path / "costs.json"
     command = [sys.executable, BENCHMARKS / "model_costs.py", "--quick", "--repeats", "1", "--json", target]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
     document = json.loads(target.read_text())
     assert {"parameters", "training", "memory", "forward", "switching", "precision"} <= set(document)
