@@ -10,7 +10,7 @@ from typing import Any
 
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.errors import GoptGeoError, OutputError, PackError, SourceError
-from gopt_geo.grid import Window, pixel_size_m
+from gopt_geo.grid import Window
 from gopt_geo.inference import TilePlan
 from gopt_geo.inference.groups import GroupCanvas, gather_groups
 from gopt_geo.inference.packmodel import PackModel
@@ -19,14 +19,13 @@ from gopt_geo.outputs.groups import GroupPanel, draw_groups
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.packs import Pack, load_model
 from gopt_geo.prediction import choose_pack
-from gopt_geo.scene import Scene, open_scene
-from gopt_geo.sources import check_modalities, source_spec
+from gopt_geo.scene import open_scene
+from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
 
 __all__ = ["picture_groups"]
 
 _TILES = 4  # along each side of the window taken where none is asked for
 _EDGE = 1200  # pixels of an image in the picture; more don't show
-_FAR = 1.5  # as in predict: pixels this much larger or smaller than the pack's are worth a warning
 
 
 def picture_groups(
@@ -91,7 +90,10 @@ def picture_groups(
             scene = stack.enter_context(open_scene(image, {"sar": radar}, pixel_grid=pixel_grid))
             plan = TilePlan(scene.shape, meta.tile_size, 0)
             asked = _asked(window, plan)
-            notices += [*scene.notices, *_pixel_notice(scene, chosen)]
+            notices += scene.notices
+            odd = odd_pixel_size(scene, meta)
+            if odd is not None:  # groups can be looked at all the same
+                notices.append(f"warning: {odd}")
             model = PackModel(load_model(chosen), meta, meta.tile_size)
             canvas = gather_groups(scene, model, plan, asked, _wanted(layers, chosen, model), _EDGE)
         told = canvas.usage.layers()
@@ -171,16 +173,6 @@ def _check_data(told: Sequence[LayerUsage], asked: Window, modalities: Sequence[
         f"no token has data in {', '.join(modalities)}",
         "name a window with data: --window COL,ROW,WIDTH,HEIGHT",
     )
-
-
-def _pixel_notice(scene: Scene, pack: Pack) -> list[str]:
-    """Warn where pixels are far from the pack's in size: groups can be looked at all the same."""
-    if scene.grid.crs is None:
-        return []
-    size, known = pixel_size_m(scene.grid), pack.meta.resolution_m
-    if max(size / known, known / size) <= _FAR:
-        return []
-    return [f"warning: pixels of {size:.3g} m on the scene grid, and the pack {pack.meta.title!r} knows {known:g} m"]
 
 
 def _draw(output: Path, canvas: GroupCanvas, told: Sequence[LayerUsage], groups: int, heading: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ import torch
 import gopt_geo
 from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
 from gopt_geo.errors import DeviceMemoryError, GoptGeoError, ResolutionError
-from gopt_geo.grid import pixel_size_m
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
@@ -26,12 +24,11 @@ from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
 from gopt_geo.scene import BLOCK, Scene, open_scene
 from gopt_geo.scene.extent import Extent
-from gopt_geo.sources import check_modalities, source_spec
+from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
 
 __all__ = ["PredictReport", "choose_pack", "predict"]
 
 _LITTLE_SHARED = 0.5  # below this a map from two rasters is mostly one from a single raster: worth a warning
-_RATIO = 1.5  # promise 7: a scene further from the pack's pixel size than this is refused
 
 
 @dataclass(frozen=True)
@@ -86,11 +83,9 @@ def _check_resolution(scene: Scene, meta: PackMeta, optical: Path, allowed: bool
     """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found."""
     if scene.grid.crs is None:
         return [f"no CRS: the pixel size can't be checked against the pack's {meta.resolution_m:g} m"]
-    size = pixel_size_m(scene.grid)
-    ratio = max(size / meta.resolution_m, meta.resolution_m / size) if size > 0 else math.inf
-    if ratio <= _RATIO:
+    found = odd_pixel_size(scene, meta)
+    if found is None:
         return []
-    found = f"pixels of {size:.3g} m on the scene grid, and the pack {meta.title!r} knows {meta.resolution_m:g} m"
     if not allowed:
         raise ResolutionError(optical, found, "resample with --resolution, or accept it with --allow-resolution")
     return [f"warning: {found}; mapped as asked"]

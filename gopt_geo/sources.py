@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from gopt_geo.errors import BandError, PackError
+from gopt_geo.grid import pixel_size_m
 from gopt_geo.packs import Pack, PackMeta
-from gopt_geo.scene import SourceSpec
+from gopt_geo.scene import Scene, SourceSpec
 
-__all__ = ["check_modalities", "source_spec"]
+__all__ = ["check_modalities", "odd_pixel_size", "source_spec"]
+
+_RATIO = 1.5  # promise 7: pixels further from the pack's in size than this
 
 
 def source_spec(
@@ -70,6 +74,20 @@ def check_modalities(pack: Pack, names: Iterable[str]) -> None:
             f"it knows {', '.join(pack.meta.modalities)}, not {', '.join(unknown)}",
             "use a pack for these modalities",
         )
+
+
+def odd_pixel_size(scene: Scene, meta: PackMeta) -> str | None:
+    """Say what was found where a scene's pixels are more than 1.5 times larger or smaller than the pack's.
+
+    None where they aren't, or where the scene has no CRS to tell.
+    """
+    if scene.grid.crs is None:
+        return None
+    size = pixel_size_m(scene.grid)
+    ratio = max(size / meta.resolution_m, meta.resolution_m / size) if size > 0 else math.inf
+    if ratio <= _RATIO:
+        return None
+    return f"pixels of {size:.3g} m on the scene grid, and the pack {meta.title!r} knows {meta.resolution_m:g} m"
 
 
 def _bands(text: str | None, option: str) -> list[int | str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from gopt_geo.errors import GoptGeoError
 from gopt_geo.inference.reading import TileData
 from gopt_geo.inference.tiles import LOOKAHEAD, TilePlan
 
-__all__ = ["Forwarder", "TileModel"]
+__all__ = ["Forwarder", "TileModel", "stack_tiles"]
 
 EMPTY_AHEAD = 16
 """Tiles in all, empty ones included, that may wait, in multiples of those with data that may."""
@@ -124,7 +124,7 @@ class Forwarder:
         spare = entries[0]
         tiles = [(entry or spare).tile for entry in taken]
         with torch.inference_mode():
-            output = self._model(*self._stack(tiles))
+            output = self._model(*stack_tiles(tiles, self._plan.tile_size, self._device))
         self._check(output, tiles)
         for slot, entry in enumerate(taken):
             if entry is not None:
@@ -132,20 +132,6 @@ class Forwarder:
         self.forwarded += len(entries)
         self.batches += 1
         return entries
-
-    def _stack(self, tiles: list[TileData]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        edge = self._plan.tile_size
-        values: dict[str, Tensor] = {}
-        valid: dict[str, Tensor] = {}
-        for name, first in tiles[0].values.items():
-            pixels = torch.zeros((len(tiles), first.shape[0], edge, edge))
-            mask = torch.zeros((len(tiles), edge, edge), dtype=torch.bool)
-            for slot, tile in enumerate(tiles):
-                height, width = tile.valid[name].shape
-                pixels.numpy()[slot, :, :height, :width] = tile.values[name]
-                mask.numpy()[slot, :height, :width] = tile.valid[name]
-            values[name], valid[name] = pixels.to(self._device), mask.to(self._device)
-        return values, valid
 
     def _check(self, output: Tensor, tiles: list[TileData]) -> None:
         edge = self._plan.tile_size
@@ -161,3 +147,23 @@ class Forwarder:
             "the model's probabilities are not finite",
             "run in fp32; if it does so already, a pixel value is out of range or the pack is damaged",
         )
+
+
+def stack_tiles(
+    tiles: Sequence[TileData], edge: int, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Put tiles into a batch: values float32 [B, C, edge, edge] and validity bool [B, edge, edge] by modality.
+
+    Beyond the scene both are zero, and so not valid.
+    """
+    values: dict[str, Tensor] = {}
+    valid: dict[str, Tensor] = {}
+    for name, first in tiles[0].values.items():
+        pixels = torch.zeros((len(tiles), first.shape[0], edge, edge))
+        mask = torch.zeros((len(tiles), edge, edge), dtype=torch.bool)
+        for slot, tile in enumerate(tiles):
+            height, width = tile.valid[name].shape
+            pixels.numpy()[slot, :, :height, :width] = tile.values[name]
+            mask.numpy()[slot, :height, :width] = tile.valid[name]
+        values[name], valid[name] = pixels.to(device), mask.to(device)
+    return values, valid

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gopt_geo.grid import Window
+from gopt_geo.inference.forward import stack_tiles
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.inference.reading import BlockSource, Task, TileData, read_tiles
 from gopt_geo.inference.tiles import TilePlan
@@ -111,22 +110,12 @@ def gather_groups(
         tile = plan.window(data.task.row, data.task.col)
         groupings: list[Grouping] = []
         with torch.inference_mode():
-            model(_padded(data.values, plan.tile_size), _padded(data.valid, plan.tile_size), groupings=groupings)
+            model(*stack_tiles([data], plan.tile_size, model.device), groupings=groupings)
         canvas.count(tile, [grouping for grouping in groupings if grouping.layer in layers], patch)
         inside = tile.clip(plan.shape)
         if inside is not None:
             canvas.show(inside, data)
     return canvas
-
-
-def _padded(arrays: Mapping[str, NDArray[Any]], edge: int) -> dict[str, Tensor]:
-    """Arrays [..., h, w] as a batch of one, [1, ..., edge, edge]: zero, and so not valid, beyond the scene."""
-    padded = {}
-    for name, array in arrays.items():
-        below, right = edge - array.shape[-2], edge - array.shape[-1]
-        wide = np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)])
-        padded[name] = torch.from_numpy(wide).unsqueeze(0)
-    return padded
 
 
 def _in_tokens(window: Window, patch: int) -> Window:

@@ -141,7 +141,7 @@ class ViPT(Segmenter):
         with torch.no_grad():
             for name in self.config.auxiliary:
                 if name in images:
-                    embedded, there = self._embed_auxiliary(images[name], valid.get(name))
+                    embedded, there = self._embed(images[name], valid.get(name))
                     prompts[name] = (embedded[:, prefix:], there)
 
         def between(layer: int, tokens: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class DeepVPT(Segmenter):
         parts = [self._embed_primary(images, valid)]
         for name in self.config.auxiliary:
             if name in images:
-                embedded, _ = self._embed_auxiliary(images[name], valid.get(name), self.mask_token)
+                embedded, _ = self._embed(images[name], valid.get(name), self.mask_token)
                 parts.append(embedded[:, prefix:])
         own = parts[0].shape[1]
         tokens = torch.cat(parts, dim=1)

@@ -107,11 +107,11 @@ class GoPT(Segmenter):
         """Embed an auxiliary modality (step 0); with ``embed_only``, reduce it for all layers in one product."""
         classes = self.class_tokens[name].expand(image.shape[0], -1, -1) if name in self.class_tokens else None
         with torch.no_grad():  # nothing in this stream is trained
-            tokens, there = self._embed_auxiliary(image, valid)
+            tokens, there = self._embed(image, valid)
             if self.config.aux_stream == "frozen":
                 return _Stream(tokens, None, classes, there)
             normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
-        layers = {int(layer): prompter.reduction() for layer, prompter in self._each_prompter()}
+        layers = {int(layer): self._prompter(int(layer)).reduction() for layer in self.prompters}
         if not layers:
             return _Stream(None, {}, classes, there)
         weight, bias = (torch.cat(parts) for parts in zip(*layers.values(), strict=True))
@@ -162,6 +162,3 @@ class GoPT(Segmenter):
         module = self.prompters[str(layer)]
         assert isinstance(module, GroupingPrompter)
         return module
-
-    def _each_prompter(self) -> list[tuple[str, GroupingPrompter]]:
-        return [(layer, self._prompter(int(layer))) for layer in self.prompters]

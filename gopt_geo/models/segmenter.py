@@ -18,7 +18,7 @@ Images = Mapping[str, Tensor]
 
 
 class Segmenter(nn.Module):
-    """A frozen backbone with a head; the base of all models, and by itself the model of one modality.
+    """A frozen backbone with a head: the base of all models, which say in `forward` what happens between its blocks.
 
     Parameters
     ----------
@@ -102,22 +102,19 @@ class Segmenter(nn.Module):
 
     def _embed_primary(self, images: Images, valid: Images) -> Tensor:
         """Tokens of the RGB stream, [B, P + N, D] (step 0); invalid ones are the mask token."""
-        image = images.get(self.config.primary)
+        image, pixels = images.get(self.config.primary), valid.get(self.config.primary)
         if image is None:
             some = next(images[name] for name in self.config.auxiliary if name in images)
-            blank = torch.zeros_like(some)
-            nowhere = torch.zeros_like(some[:, 0], dtype=torch.bool)
-            return self.backbone.embed(blank, ~token_validity(nowhere, self.backbone.patch_size), self.mask_token)
-        pixels = valid.get(self.config.primary)
-        if pixels is None:
-            return self.backbone.embed(image)
-        invalid = ~token_validity(pixels, self.backbone.patch_size)
-        return self.backbone.embed(torch.where(pixels.unsqueeze(1), image, 0.0), invalid, self.mask_token)
+            image, pixels = torch.zeros_like(some), torch.zeros_like(some[:, 0], dtype=torch.bool)
+        return self._embed(image, pixels, self.mask_token)[0]
 
-    def _embed_auxiliary(
+    def _embed(
         self, image: Tensor, valid: Tensor | None, mask_token: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Tokens of an auxiliary modality, [B, P + N, D], and their validity, bool [B, N] or None (step 0)."""
+        """Tokens of a modality, [B, P + N, D], and their validity, bool [B, N] or None for everywhere (step 0).
+
+        With ``mask_token``, that stands for invalid tokens.
+        """
         if valid is None:
             return self.backbone.embed(image), None
         there = token_validity(valid, self.backbone.patch_size)
