@@ -24,22 +24,19 @@ __all__ = ["GoPT"]
 
 @dataclass
 class _Stream:
-    """One auxiliary modality on its way through the layers.
+    """What the prompters see of one auxiliary modality.
 
     Attributes
     ----------
-    tokens
-        F_m, [B, P + N, D]; not kept where the prompters' views of it were made at the start.
     reduced
-        Z of each prompted layer, [B, N, r]; None where it must be made from ``tokens`` layer by layer.
+        Z of each prompted layer, [B, N, r].
     classes
         C_m, [B, K, D].
     valid
         bool [B, N]; None: everywhere.
     """
 
-    tokens: Tensor | None
-    reduced: dict[int, Tensor] | None
+    reduced: dict[int, Tensor]
     classes: Tensor | None
     valid: Tensor | None
 
@@ -90,40 +87,46 @@ class GoPT(Segmenter):
         valid = valid if valid is not None else {}
         size = self._size(images)
         positions = self.backbone.positions(*size)
-        tokens = self._embed_primary(images, valid)
-        streams = {n: self._start(n, images[n], valid.get(n)) for n in self.config.auxiliary if n in images}
-        last = max((int(layer) for layer in self.prompters), default=0)
+        streams = {n: self._read(n, images[n], valid.get(n), positions) for n in self.config.auxiliary if n in images}
 
         def between(layer: int, tokens: Tensor) -> Tensor:
-            if self.config.aux_stream == "frozen" and layer <= last:  # above, nobody reads them
-                self._advance(streams, layer, positions)
             if str(layer) in self.prompters and streams:
                 return self._prompt(layer, tokens, streams, groupings)
             return tokens
 
-        return self._decode(self._run(tokens, positions, between), size)
+        return self._decode(self._run(self._embed_primary(images, valid), positions, between), size)
 
-    def _start(self, name: str, image: Tensor, valid: Tensor | None) -> _Stream:
-        """Embed an auxiliary modality (step 0); with ``embed_only``, reduce it for all layers in one product."""
+    def _read(self, name: str, image: Tensor, valid: Tensor | None, positions: Tensor | None) -> _Stream:
+        """Embed an auxiliary modality (step 0) and reduce it for all prompted layers (steps 1 and 2).
+
+        It depends on nothing of the RGB stream, so it is read in full before that starts: what its blocks need in
+        passing is then free again before the RGB stream begins to store activations.
+        """
         classes = self.class_tokens[name].expand(image.shape[0], -1, -1) if name in self.class_tokens else None
         with torch.no_grad():  # nothing in this stream is trained
             tokens, there = self._embed(image, valid)
-            if self.config.aux_stream == "frozen":
-                return _Stream(tokens, None, classes, there)
-            normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
+        reduce = self._reduce_embedding if self.config.aux_stream == "embed_only" else self._reduce_stream
+        return _Stream(reduce(tokens, positions), classes, there)
+
+    def _reduce_embedding(self, tokens: Tensor, positions: Tensor | None) -> dict[int, Tensor]:
+        """Z of all prompted layers from the embedding, in one product; ``positions`` aren't needed."""
         layers = {int(layer): self._prompter(int(layer)).reduction() for layer in self.prompters}
         if not layers:
-            return _Stream(None, {}, classes, there)
+            return {}
         weight, bias = (torch.cat(parts) for parts in zip(*layers.values(), strict=True))
-        reduced = F.linear(normalised, weight, bias).split(self.config.rank, dim=-1)
-        return _Stream(None, dict(zip(layers, reduced, strict=True)), classes, there)
+        normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
+        return dict(zip(layers, F.linear(normalised, weight, bias).split(self.config.rank, dim=-1), strict=True))
 
-    @torch.no_grad()
-    def _advance(self, streams: dict[str, _Stream], layer: int, positions: Tensor | None) -> None:
-        """Run the auxiliary streams through one frozen block (step 1), in place."""
-        for stream in streams.values():
-            if stream.tokens is not None:
-                stream.tokens = self.backbone.block(layer, stream.tokens, positions)
+    def _reduce_stream(self, tokens: Tensor, positions: Tensor | None) -> dict[int, Tensor]:
+        """Z of each prompted layer from that layer's output, up to the last one that is prompted."""
+        reduced = {}
+        for layer in range(1, max((int(layer) for layer in self.prompters), default=0) + 1):
+            with torch.no_grad():
+                tokens = self.backbone.block(layer, tokens, positions)
+            if str(layer) in self.prompters:
+                normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
+                reduced[layer] = self._prompter(layer).reduce(normalised)
+        return reduced
 
     def _prompt(
         self, layer: int, tokens: Tensor, streams: dict[str, _Stream], groupings: list[Grouping] | None
@@ -134,12 +137,7 @@ class GoPT(Segmenter):
         rgb = prompter.reduce(normalise_tokens(tokens[:, prefix:])) if prompter.needs_rgb else None
         total: Tensor | None = None
         for name, stream in streams.items():
-            if stream.reduced is not None:
-                reduced = stream.reduced[layer]
-            else:
-                assert stream.tokens is not None
-                reduced = prompter.reduce(normalise_tokens(stream.tokens[:, prefix:]))
-            prompt, stream.classes, grouping = prompter(rgb, reduced, stream.classes, stream.valid)
+            prompt, stream.classes, grouping = prompter(rgb, stream.reduced[layer], stream.classes, stream.valid)
             total = prompt if total is None else total + prompt
             if groupings is not None and grouping is not None:
                 groupings.append(replace(grouping, layer=layer, modality=name))
