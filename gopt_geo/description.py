@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import rasterio
 import timm
 import torch
 from rasterio.errors import NotGeoreferencedWarning
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from gopt_geo.errors import GridError, PackError, SourceError
 from gopt_geo.grid import GeoBox, pixel_size_m, same_crs, whole_pixel_offset
 from gopt_geo.models import load_backbone
 from gopt_geo.outputs.legend import read_legend
-from gopt_geo.packs import Pack, read_pack
+from gopt_geo.packs import Pack, is_pack, read_pack
 from gopt_geo.scene import RasterSource
 from gopt_geo.scene.extent import place_scene
 from gopt_geo.scene.geometry import PixelMap
@@ -26,23 +30,25 @@ __all__ = ["describe", "describe_pack", "describe_pair", "describe_raster"]
 _PACK_ENDING = ".safetensors"
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Describe a raster or a pack as plain data (JSON types).
+def describe(path: str | PathLike[str]) -> dict[str, Any]:
+    """Describe a raster or a pack as plain data (JSON types). A pack is known by its content, whatever its ending.
 
     Raises
     ------
     GoptGeoError
         If the file can't be read as either.
     """
+    path = Path(path)
     if not path.exists():
         raise SourceError(path, "no such file", "check the path")
-    if path.suffix == _PACK_ENDING:
+    if path.suffix == _PACK_ENDING or is_pack(path):
         return describe_pack(read_pack(path))
     return describe_raster(path)
 
 
-def describe_raster(path: Path) -> dict[str, Any]:
+def describe_raster(path: str | PathLike[str]) -> dict[str, Any]:
     """Describe a raster: grid, bands, units, nodata, legend and the tags that gopt-geo wrote."""
+    path = Path(path)
     with RasterSource(path, honour_nodata=False) as source:
         described: dict[str, Any] = {"kind": "raster", "file": str(path), **_grid(source.grid)}
         described["dtype"] = str(source.dtype)
@@ -102,7 +108,7 @@ def _crs_name(grid: GeoBox) -> str | None:
     return f"EPSG:{grid.crs.epsg}" if grid.crs.epsg is not None else str(grid.crs)
 
 
-def describe_pair(optical: Path, sar: Path) -> dict[str, Any]:
+def describe_pair(optical: str | PathLike[str], sar: str | PathLike[str]) -> dict[str, Any]:
     """Describe an optical and a SAR raster, and how they lie to each other, as `gopt_geo.predict` would take them.
 
     Raises
@@ -110,12 +116,16 @@ def describe_pair(optical: Path, sar: Path) -> dict[str, Any]:
     GoptGeoError
         If one of them can't be read as a raster. Rasters that don't go together are described all the same.
     """
+    optical, sar = Path(optical), Path(sar)
     for path in (optical, sar):
-        if path.suffix == _PACK_ENDING:
+        if path.suffix == _PACK_ENDING or is_pack(path):
             raise SourceError(path, "a pack, not a raster", "give OPTICAL and SAR; a pack is named with --pack")
     described = {"optical": describe_raster(optical), "sar": describe_raster(sar)}
     with RasterSource(optical, honour_nodata=False) as first, RasterSource(sar, honour_nodata=False) as second:
         together = _together(first, second)
+    if optical.samefile(sar):
+        said = f"{optical} is given twice, as the optical and as the SAR raster"
+        together["notice"] = f"{said}; {together['notice']}" if together["notice"] else said
     return {"kind": "scene pair", **described, "together": together}
 
 
@@ -132,6 +142,12 @@ def _together(optical: RasterSource, sar: RasterSource) -> dict[str, Any]:
         "notice": None,
         "problem": None,
     }
+    by_points = [source.name for source in (optical, sar) if source.has_gcps]
+    if by_points:
+        told["problem"] = (
+            f"{' and '.join(by_points)}: placed by ground control points alone; warp it first with gdalwarp"
+        )
+        return told
     if crs == (None, None):
         equal = optical.grid.shape == sar.grid.shape
         told["problem"] = "neither raster has a CRS; set it with gdal_edit -a_srs" + (
@@ -143,7 +159,7 @@ def _together(optical: RasterSource, sar: RasterSource) -> dict[str, Any]:
         grids = {"optical": (optical.name, optical.grid), "sar": (sar.name, sar.grid)}
         told["overlap_share"] = round(place_scene(grids, optical.grid, "optical")[1], 6)
     except GridError as error:
-        told["problem"] = f"{error.found}; {error.remedy}"
+        told["problem"] = str(error)
         return told
     offset = whole_pixel_offset(optical.grid, sar.grid)
     return {**told, "warp": offset is None, "alignment": _alignment(offset)}
@@ -161,11 +177,23 @@ def _alignment(offset: tuple[int, int] | None) -> str:
 def describe_pack(pack: Pack) -> dict[str, Any]:
     """Describe a pack: legend, modalities, backbone, and which share of the parameters was trained.
 
-    The backbone's weights aren't needed; its parameters are counted where its architecture is known.
+    The backbone's weights aren't needed; its parameters are counted, and the pack is held against it, where its
+    architecture is known.
+
+    Raises
+    ------
+    PackError
+        If the pack contradicts its backbone's architecture.
     """
     meta = pack.meta
     trained = sum(tensor.numel() for tensor in pack.state.values())
-    frozen = _count_frozen(meta.backbone.id)
+    model = _without_weights(meta.backbone.id)
+    frozen = sum(p.numel() for p in model.parameters()) if model is not None else None
+    if isinstance(model, VisionTransformer | Eva):
+        embedding = model.patch_embed
+        found = meta.misfit(len(model.blocks), int(embedding.patch_size[0]), int(embedding.proj.in_channels))
+        if found is not None:
+            raise PackError(pack.path or meta.title, found, "get the pack again, or train it anew")
     document = meta.model_dump(mode="json")
     return {
         "kind": "prompt pack",
@@ -179,15 +207,15 @@ def describe_pack(pack: Pack) -> dict[str, Any]:
     }
 
 
-def _count_frozen(identity: str) -> int | None:
-    """Parameters of a backbone; None where that can't be told without its weights.
+def _without_weights(identity: str) -> nn.Module | None:
+    """Build a backbone's model; None where that can't be done without its weights.
 
     timm's and torchgeo's are built without memory and weights, which may be gigabytes and not at hand.
     """
     library, _, name = identity.partition(":")
     try:
         if library not in ("timm", "torchgeo"):
-            return sum(p.numel() for p in load_backbone(identity).parameters())
+            return load_backbone(identity).vit
         channels = {}
         if library == "torchgeo":
             from torchgeo.models import get_weight
@@ -195,7 +223,7 @@ def _count_frozen(identity: str) -> int | None:
             known = get_weight(name).meta
             name, channels = known["model"], {"in_chans": known["in_chans"]}
         with torch.device("meta"):
-            model = timm.create_model(name, pretrained=False, num_classes=0, **channels)
+            model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **channels)
     except (PackError, RuntimeError, ValueError, TypeError, KeyError, NotImplementedError):
         return None
-    return sum(p.numel() for p in model.parameters())
+    return model

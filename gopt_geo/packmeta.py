@@ -6,7 +6,7 @@ The document of a pack's file, described in ``docs/packs.md``; `gopt_geo.packs` 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 2
+_LARGEST_TILE = 8192
 
 
 class _Strict(BaseModel):
@@ -64,7 +65,7 @@ class ModalityInfo(_Strict):
     """
 
     bands: tuple[str, ...] = Field(min_length=1)
-    units: str
+    units: Literal["reflectance", "db", "power", "raw"]
     channels: tuple[tuple[float, ...], ...] = Field(min_length=1)
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -147,7 +148,7 @@ class PackMeta(_Strict):
     resolution_m
         Pixel size of the training data on the ground, in metres.
     tile_size, overlap
-        Recommended for prediction, in pixels.
+        Recommended for prediction, in pixels: 8 to 8192, and at most half of it.
     tensors_sha256
         Over the tensors, as `state_digest`: tells a damaged file.
     provenance
@@ -162,7 +163,7 @@ class PackMeta(_Strict):
     classes: tuple[ClassInfo, ...]
     modalities: dict[str, ModalityInfo]
     resolution_m: float = Field(gt=0)
-    tile_size: int = Field(ge=8)
+    tile_size: int = Field(ge=8, le=_LARGEST_TILE)
     overlap: int = Field(ge=0)
     tensors_sha256: str = ""
     provenance: Provenance = Field(default_factory=Provenance)
@@ -186,12 +187,25 @@ class PackMeta(_Strict):
             raise ValueError(f"modalities {tuple(self.modalities)} don't match {self.config.modalities}")
         if len({len(info.mean) for info in self.modalities.values()}) != 1:
             raise ValueError("modalities have different numbers of channels, and the backbone expects one number")
+        if self.overlap > self.tile_size // 2:
+            raise ValueError(f"overlap is {self.overlap}, it must be at most half of tile_size, {self.tile_size // 2}")
         return self
 
     @property
     def channels(self) -> int:
         """C, the channels that every modality is brought to and that the backbone expects."""
         return len(self.modalities[self.config.primary].mean)
+
+    def misfit(self, depth: int, patch_size: int, in_chans: int) -> str | None:
+        """Say what doesn't go with a backbone of this depth, patch size and number of channels; None if all does."""
+        beyond = [layer for layer in self.config.layers or () if layer >= depth]
+        if beyond:
+            return f"config.layers names {beyond[0]}, it must be 1 to {depth - 1}: its backbone has {depth} layers"
+        if self.tile_size % patch_size:
+            return f"tile_size is {self.tile_size}, it must be a multiple of its backbone's patch, {patch_size}"
+        if self.channels != in_chans:
+            return f"brings pixels to {self.channels} channels, and its backbone expects {in_chans}"
+        return None
 
 
 def upgrade_from_1(raw: dict[str, Any]) -> dict[str, Any]:

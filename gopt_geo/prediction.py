@@ -13,12 +13,11 @@ import torch
 
 import gopt_geo
 from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
-from gopt_geo.errors import DeviceMemoryError, GoptGeoError, ResolutionError
+from gopt_geo.errors import DeviceMemoryError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.mapping import Progress, Targets, open_reference, write_map, write_preview, write_vectors
-from gopt_geo.models import load_backbone
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
@@ -70,8 +69,14 @@ def choose_pack(pack: Path | None) -> tuple[Pack, list[str]]:
     PackError
         See `gopt_geo.packs.read_pack`.
     """
-    path = pack if pack is not None else Path(os.environ["GOPT_GEO_PACK"]) if os.environ.get("GOPT_GEO_PACK") else None
-    read = read_pack(path if path is not None else demo_pack_path())
+    variable = os.environ.get("GOPT_GEO_PACK") if pack is None else None
+    path = Path(variable).expanduser() if variable else pack
+    try:
+        read = read_pack(path if path is not None else demo_pack_path())
+    except PackError as error:
+        if not variable:
+            raise
+        raise PackError(f"GOPT_GEO_PACK: {path}", error.found, f"{error.remedy}, or unset the variable") from error
     notices = []
     if read.meta.notice:
         how = "" if path is not None else "; name another with --pack or GOPT_GEO_PACK"
@@ -311,8 +316,8 @@ def predict(
             notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
             labels = stack.enter_context(open_reference(reference, scene)) if reference is not None else None
             with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
-                backbone = load_backbone(meta.backbone.id, backbone_weights) if backbone_weights is not None else None
-                model = PackModel(load_model(chosen, backbone), meta, options.tile_size, options.device)
+                loaded = load_model(chosen, weights=backbone_weights)
+                model = PackModel(loaded, meta, options.tile_size, options.device)
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
             tags = _tags(chosen, options, inputs, scene)
             run = write_map(scene, model, meta.classes, options, targets, tags, progress)

@@ -84,7 +84,7 @@ def tiny_pack(tiny_pack_file: Path, tiny_backbone: Backbone, monkeypatch: pytest
         monkeypatch.setattr(
             module,
             "load_backbone",
-            lambda name, usual=packs.load_backbone: tiny_backbone if name == TINY else usual(name),
+            lambda name, *weights, usual=packs.load_backbone: tiny_backbone if name == TINY else usual(name, *weights),
         )
     return tiny_pack_file
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.control
 import timm
 from affine import Affine
 
@@ -102,18 +103,65 @@ def test_another_crs_is_followed(scene: dict[str, Path]) -> None:
 
 def test_rasters_of_other_ground_are_described_all_the_same(optical: Path, tmp_path: Path) -> None:
     told = together(optical, raster(tmp_path / "sar.tif", at(1000, 0)))
-    assert told["problem"].startswith(f"it doesn't overlap with {optical}")
+    assert told["problem"].startswith(f"{tmp_path / 'sar.tif'}: it doesn't overlap with {optical}")
     assert (told["overlap_share"], told["warp"], told["alignment"]) == (None, None, None)
 
 
 def test_a_missing_crs_is_the_problem(optical: Path, tmp_path: Path) -> None:
     bare = raster(tmp_path / "bare.tif", None, crs=None)
     assert "only one of the grids has a CRS" in together(optical, bare)["problem"]
-    both = together(bare, bare)
+    both = together(bare, raster(tmp_path / "twin.tif", None, crs=None))
     assert both["same_crs"] is None
     assert both["problem"].endswith("or lay pixel on pixel with --pixel-grid")
     other = raster(tmp_path / "other.tif", None, (5, 5), crs=None)
     assert "--pixel-grid" not in together(bare, other)["problem"]
+
+
+def test_a_raster_placed_by_control_points_is_to_be_warped_not_given_a_crs(optical: Path, tmp_path: Path) -> None:
+    placed = raster(tmp_path / "placed.tif", None, crs=None)
+    corners = ((0, 0), (0, 30), (20, 0), (20, 30))
+    with rasterio.open(placed, "r+") as file:
+        points = [rasterio.control.GroundControlPoint(r, c, 9 + c / 1e3, 45 - r / 1e3) for r, c in corners]
+        file.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
+    said = f"{placed}: placed by ground control points alone; warp it first with gdalwarp"
+    assert together(optical, placed)["problem"] == said
+    assert together(placed, optical)["problem"] == said
+    assert together(placed, raster(tmp_path / "bare.tif", None, crs=None))["problem"] == said
+
+
+def test_one_file_given_twice_is_noticed(optical: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.tif").symlink_to(optical)
+    for again in (optical, tmp_path / "link.tif"):
+        assert together(optical, again)["notice"] == f"{optical} is given twice, as the optical and as the SAR raster"
+
+
+@pytest.mark.parametrize("name", ["renamed.tif", "renamed.pth", "renamed"])
+def test_a_pack_is_known_by_its_content(optical: Path, tmp_path: Path, name: str) -> None:
+    renamed = Path(shutil.copy(demo_pack_path(), tmp_path / name))
+    assert describe(str(renamed))["kind"] == "prompt pack"
+    with pytest.raises(SourceError, match="a pack, not a raster"):
+        describe_pair(optical, renamed)
+    renamed.write_bytes(renamed.read_bytes()[:-1])
+    with pytest.raises(PackError, match="not a whole safetensors file"):
+        describe(renamed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tile_size": 136}, "tile_size is 136, it must be a multiple of its backbone's patch, 16;"),
+        ({"layers": (1, 12)}, "config.layers names 12, it must be 1 to 11: its backbone has 12 layers;"),
+    ],
+)
+def test_a_pack_that_contradicts_its_backbone_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    path = _on("timm:vit_base_patch16_224.mae", tmp_path)
+    pack = read_pack(path)
+    if "layers" in changes:
+        changes = {"config": pack.meta.config.model_copy(update=changes)}
+    write_pack(path, pack.meta.model_copy(update=changes), pack.state)
+    with pytest.raises(PackError) as caught:
+        describe(path)
+    assert str(caught.value).startswith(f"{path}: {said}")
 
 
 def test_a_pair_is_two_rasters(optical: Path) -> None:
@@ -171,7 +219,18 @@ def test_a_pack_is_described_without_its_backbones_weights(
 
 
 def test_torchgeos_backbones_are_counted_with_their_channels(tmp_path: Path) -> None:
-    told = describe(_on("torchgeo:ViTSmall16_Weights.SENTINEL2_ALL_DINO", tmp_path))
+    path = _on("torchgeo:ViTSmall16_Weights.SENTINEL2_ALL_DINO", tmp_path)
+    with pytest.raises(PackError, match="brings pixels to 3 channels, and its backbone expects 13"):
+        describe(path)
+    pack = read_pack(path)
+    infos = {
+        name: info.model_copy(
+            update={"channels": (info.channels[0],) * 13, "mean": (0.0,) * 13, "std": (1.0,) * 13},
+        )
+        for name, info in pack.meta.modalities.items()
+    }
+    write_pack(path, pack.meta.model_copy(update={"modalities": infos}), pack.state)
+    told = describe(path)
     rgb = describe(_on("timm:vit_small_patch16_224", tmp_path))
     assert told["frozen_parameters"] == rgb["frozen_parameters"] + 10 * 16 * 16 * 384  # 13 channels instead of 3
 

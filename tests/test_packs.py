@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 import stat
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +22,16 @@ from gopt_geo.errors import PackError
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.models import Backbone, GoPT, GoptConfig
 from gopt_geo.models.backbone import build_vit
-from gopt_geo.packs import BackboneRef, ClassInfo, ModalityInfo, PackMeta, load_model, read_pack, write_pack
+from gopt_geo.packs import (
+    BackboneRef,
+    ClassInfo,
+    ModalityInfo,
+    PackMeta,
+    demo_pack_path,
+    load_model,
+    read_pack,
+    write_pack,
+)
 
 ARCHITECTURE = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "class_token": False}
 
@@ -227,9 +239,9 @@ def test_a_description_without_checksum_is_refused(packed, tmp_path):
 
 
 def test_another_format_version_is_refused(packed, tmp_path):
-    for version in (0, 3, "2", None):
+    for version in (0, 3, "2", None, True, "1", 2.0):
         message = refusal(rewritten(packed, tmp_path / "p", lambda d, v=version: d.update(format_version=v)))
-        assert f"version {version};" in message
+        assert f"version {json.dumps(version)};" in message
         assert "versions 1 and 2" in message
 
 
@@ -289,6 +301,95 @@ def test_tensors_that_do_not_fit_their_description_are_refused_and_the_backbone_
     with pytest.raises(PackError, match="don't fit"):
         load_model(read_pack(tmp_path / "p"), model.backbone)
     assert model.backbone.digest() == digest
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda d: d["config"].update(groups=0), "config.groups is 0, it must be at least 2;"),
+        (lambda d: d["config"].update(groups=10**9), "config.groups is 1000000000, it must be at most 1024;"),
+        (lambda d: d["config"].update(groups="8"), 'config.groups is "8", it must be a whole number;'),
+        (lambda d: d["config"].update(rank=10**6), "config.rank is 1000000, it must be at most 1024;"),
+        (lambda d: d["config"].update(upscale=10**6), "config.upscale is 1000000, it must be at most 64;"),
+        (lambda d: d["config"].update(layers=[0]), "layers are counted from 1"),
+        (lambda d: d["config"].update(layers="all"), 'config.layers is "all", it must be a list;'),
+        (lambda d: d["config"].update(cup="other"), "config.cup is \"other\", it must be 'grouping', "),
+        (lambda d: d["config"].update(auxiliary=["no word"]), "modality 'no word' is not a plain word"),
+        (lambda d: d.update(config=3), "config is 3, it must be an object;"),
+        (lambda d: d["modalities"]["sar"].update(units="foo"), 'modalities.sar.units is "foo", it must be \'refl'),
+        (lambda d: d.update(overlap=9), "overlap is 9, it must be at most half of tile_size, 8;"),
+        (lambda d: d.update(overlap=True), "overlap is true, it must be a whole number;"),
+        (lambda d: d.update(tile_size=10**9), "tile_size is 1000000000, it must be at most 8192;"),
+        (lambda d: d.update(surplus=1), "surplus isn't known to this format version;"),
+        (lambda d: d.__delitem__("title"), "title is missing;"),
+        (lambda d: d.update(title=["x" * 500]), 'title is ["xxxxx'),
+        (lambda d: d["classes"][1].update(color="red"), 'classes.1.color is "red", it must be a colour as #rrggbb;'),
+        (lambda d: d["classes"][1].update(name=""), "classes.1.name is empty;"),
+        (lambda d: d["backbone"].update(sha256="a"), 'backbone.sha256 is "a", it must be 64 lowercase hexadecimal di'),
+    ],
+)
+def test_a_field_out_of_its_range_is_named_in_plain_words(packed, tmp_path, edit, said):
+    message = refusal(rewritten(packed, tmp_path / "p", edit))
+    assert said in message
+    assert not re.search(r"Value error|Input should|Error\b|validation|object has no", message)
+    assert len(message) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda d: d.update(tile_size=100), "tile_size is 100, it must be a multiple of its backbone's patch, 8;"),
+        (lambda d: d["config"].update(layers=[2, 6]), "config.layers names 6, it must be 1 to 5:"),
+    ],
+)
+def test_what_contradicts_the_demo_backbone_is_refused_when_read(tmp_path, edit, said):
+    def changed(document):
+        document["overlap"] = 0
+        edit(document)
+
+    assert said in refusal(rewritten(demo_pack_path(), tmp_path / "p", changed))
+
+
+@pytest.mark.parametrize("change", [{"tile_size": 20}, {"config": {"layers": (1, 2)}}])
+def test_what_contradicts_another_backbone_is_refused_when_they_meet(model, tmp_path, change):
+    if "config" in change:
+        change = {"config": model.config.model_copy(update=change["config"])}
+    write_pack(tmp_path / "p", make_meta(model, **change), model.trainable_state())
+    with pytest.raises(
+        PackError, match=r"tile_size is 20, .* patch, 8;|config.layers names 2, it must be 1 to 1:"
+    ) as caught:
+        load_model(read_pack(tmp_path / "p"), model.backbone)
+    assert str(caught.value).startswith(str(tmp_path / "p"))
+
+
+def test_a_backbone_that_is_not_known_is_refused_naming_the_pack(model, tmp_path):
+    write_pack(tmp_path / "p", make_meta(model), model.trainable_state())
+    with pytest.raises(PackError) as caught:
+        load_model(read_pack(tmp_path / "p"))
+    assert str(caught.value).startswith(f"{tmp_path / 'p'}: its backbone test:tiny: no such backbone; ")
+
+
+@pytest.mark.brief
+def test_devices_pipes_and_large_files_are_refused_unread(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        assert "a device or a pipe" in refusal(path)
+    assert "a folder" in refusal(tmp_path)
+    large = tmp_path / "large"
+    for start, said in ((b"", "doesn't begin as one"), (b"\x02" + bytes(7) + b"{}", "3072 MiB")):
+        with large.open("wb") as file:
+            file.write(start or b"PK\x03\x04PK\x03\x04")
+            file.truncate(3 << 30)
+        assert said in refusal(large)
+    with large.open("wb") as file:
+        file.write(b"\x02" + bytes(7) + b"{}")
+        file.truncate(100 << 20)
+    assert "not a prompt pack: it has 100 MiB" in refusal(large)
+
+
+def test_a_path_may_be_a_text(packed):
+    assert read_pack(str(packed)).path == packed
+    assert "can't be read" in refusal("nowhere\0")
 
 
 def test_other_files_are_refused(model, tmp_path):

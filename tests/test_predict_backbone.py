@@ -32,8 +32,11 @@ def test_the_map_is_the_same_with_the_backbone_from_a_file(
 def test_other_weights_than_the_packs_are_refused(run: Run, tmp_path: Path) -> None:
     weights = tmp_path / "backbone.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(demo_backbone_path()).items()}, weights)
-    with pytest.raises(PackError, match="made for backbone gopt-geo:demo-vit-p8 with SHA-256"):
+    with pytest.raises(
+        PackError, match=r"not the weights that .* was trained on: gopt-geo:demo-vit-p8 with SHA-25"
+    ) as e:
         run(pack=demo_pack_path(), backbone_weights=weights)
+    assert str(e.value).startswith(f"{weights}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.safetensors"]
 
 
@@ -56,3 +59,16 @@ def test_the_option_of_the_command_line_is_handed_on(scene: dict[str, Path], tmp
     result = CliRunner().invoke(app, ["predict", *arguments])
     assert result.exit_code != 0
     assert str(missing) in f"{result.output}{result.exception}".replace("\n", "")
+
+
+@pytest.mark.parametrize("said", ["missing.safetensors", "~/missing.safetensors"])
+def test_the_variable_of_the_pack_is_named_where_it_is_wrong(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GOPT_GEO_PACK", said)
+    with pytest.raises(PackError) as caught:
+        run(pack=None)
+    path = said.replace("~", str(tmp_path))
+    assert str(caught.value).startswith(f"GOPT_GEO_PACK: {path}: can't be read (No such file or directory); ")
+    assert str(caught.value).endswith("or unset the variable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -191,7 +192,7 @@ def build_vit(architecture: Mapping[str, Any]) -> VisionTransformer:
     return VisionTransformer(**architecture, num_classes=0, global_pool="", dynamic_img_size=True)
 
 
-def load_backbone(identity: str, weights: Path | None = None) -> Backbone:
+def load_backbone(identity: str, weights: str | os.PathLike[str] | None = None) -> Backbone:
     """Load a frozen backbone by its id.
 
     Parameters
@@ -209,6 +210,7 @@ def load_backbone(identity: str, weights: Path | None = None) -> Backbone:
         If the id is unknown or its model isn't a plain vision transformer, if the weights can't be had, or if they
         aren't this backbone's.
     """
+    weights = Path(weights) if weights is not None else None
     if identity == DEMO_BACKBONE:
         return _load_demo(weights)
     kind = identity.partition(":")[0]

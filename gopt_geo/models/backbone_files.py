@@ -9,11 +9,13 @@ import contextlib
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor
 
 from gopt_geo.errors import PackError
@@ -26,10 +28,20 @@ _BEHIND = re.compile(r"(head|head_dist|lm_head|attn_pool|fc_norm|projectors|deco
 
 
 def weights_folder() -> Path:
-    """Folder that is searched for weights: ``GOPT_GEO_BACKBONES``, else ``gopt-geo/backbones`` in the user's cache."""
+    """Folder that is searched for weights: ``GOPT_GEO_BACKBONES``, else ``gopt-geo/backbones`` in the user's cache.
+
+    Raises
+    ------
+    PackError
+        If ``GOPT_GEO_BACKBONES`` names a file.
+    """
     named = os.environ.get("GOPT_GEO_BACKBONES")
     if named:
-        return Path(named).expanduser()
+        folder = Path(named).expanduser()
+        if folder.exists() and not folder.is_dir():
+            remedy = "name the folder that holds the files, or one of them with --backbone-weights"
+            raise PackError("GOPT_GEO_BACKBONES", f"{folder} is a file, not a folder", remedy)
+        return folder
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "gopt-geo" / "backbones"
 
@@ -51,7 +63,7 @@ def fetch_remedy(identity: str, file: str, origin: str) -> str:
     return f"fetch {file} of {origin} and put it at {place}, or name it with --backbone-weights"
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a file of weights with timm's reader, which unwraps checkpoints; nothing in it is executed.
 
     Raises
@@ -59,22 +71,31 @@ def read_state(path: Path) -> dict[str, Any]:
     PackError
         If there is no such file, or it holds anything but tensors and plain values.
     """
+    path = Path(path)
+    if path.is_dir():
+        raise PackError(path, "it is a folder", "name the file of the backbone's weights in it")
     if path.suffix not in ENDINGS:
         raise PackError(path, "its ending isn't one of weights", f"name a file that ends in {', '.join(ENDINGS)}")
     if not path.is_file():
-        raise PackError(path, "there is no such file", "check the path of the backbone's weights")
+        found = "it is a device or a pipe, not a file" if path.exists() else "there is no such file"
+        raise PackError(path, found, "check the path of the backbone's weights")
     try:
-        state = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
-        if not any(isinstance(value, (Tensor, Mapping)) for value in state.values()):
-            raise ValueError("no tensors in it")  # noqa: TRY301
-    except Exception as error:  # a foreign file can make the readers raise anything
-        said = str(error).partition("\n")[0][:200]
-        raise PackError(
-            path,
-            f"can't be read as weights ({type(error).__name__}: {said})",
-            "give a safetensors file, or a PyTorch file of plain tensors; no other pickle is opened",
-        ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of a file that is refused a moment later
+            state = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
+        named = isinstance(state, Mapping) and any(isinstance(value, (Tensor, Mapping)) for value in state.values())
+    except Exception as error:  # a foreign file can make the readers raise anything, and say anything
+        whole = path.suffix == ".safetensors"
+        why = "it isn't a whole safetensors file" if whole else "it is damaged, or holds more than tensors by name"
+        raise _unreadable(path, why) from error
+    if not named:
+        raise _unreadable(path, "there are no tensors by name in it")
     return dict(state)
+
+
+def _unreadable(path: Path, why: str) -> PackError:
+    remedy = "give a safetensors file, or a PyTorch file of plain tensors; no other pickle is opened"
+    return PackError(path, f"can't be read as weights ({why})", remedy)
 
 
 def fit_state(
@@ -108,12 +129,12 @@ def fit_state(
     """
     own = vit.state_dict()
     try:
-        misfits = _resized(vit, state)
+        misfits = _resized(vit, state) or _not_plain(state)
         if convert is not None and not misfits:
             with contextlib.redirect_stdout(io.StringIO()):  # timm prints what it skips
                 state = convert(state, vit)
     except Exception as error:  # as above: the conversion takes a lot for granted
-        raise PackError(subject, f"not this backbone's weights ({type(error).__name__}: {error})", remedy) from error
+        raise PackError(subject, "not this backbone's weights (their names or shapes are another's)", remedy) from error
     if not misfits:
         lacking = [name for name in own if name not in state and name not in optional]
         foreign = [name for name in state if name not in own and not _BEHIND.match(name)]
@@ -128,6 +149,16 @@ def fit_state(
 
 def _alike(tensor: Any, own: Tensor) -> bool:
     return isinstance(tensor, Tensor) and tensor.shape == own.shape and tensor.is_floating_point()
+
+
+def _not_plain(state: Mapping[str, Any]) -> list[str]:
+    """Name tensors that aren't stored number by number: sparse, quantised or without content."""
+    odd = [
+        name
+        for name, value in state.items()
+        if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_quantized or value.is_meta)
+    ]
+    return [f"{len(odd)} tensors are sparse, quantised or without content: {', '.join(odd[:2])}"] if odd else []
 
 
 def _resized(vit: Any, state: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,11 @@ __all__ = ["GoptConfig"]
 _LARGE_WIDTH = 1024  # of ViT-L, from which on prompters and head are twice as wide and still below 1 %
 
 
+def _enough_groups(given: Mapping[str, Any]) -> int:
+    """K where it isn't given: a group is not a class, but more classes call for more groups."""
+    return max(8, int(given.get("classes", 0)))
+
+
 class GoptConfig(BaseModel):
     """Shape and switches of GoPT and of the models it is compared with; part of every pack.
 
@@ -55,11 +60,11 @@ class GoptConfig(BaseModel):
     classes: int = Field(ge=2, le=255)
     auxiliary: tuple[str, ...] = ("sar",)
     primary: str = "optical"
-    rank: int = Field(default=16, ge=1)
-    groups: int = Field(default=8, ge=2)
+    rank: int = Field(default=16, ge=1, le=1024)
+    groups: int = Field(default_factory=_enough_groups, ge=2, le=1024)
     head: HeadKind = "mlp"
-    hidden: int = Field(default=64, ge=1)
-    upscale: int = Field(default=1, ge=1)
+    hidden: int = Field(default=64, ge=1, le=8192)
+    upscale: int = Field(default=1, ge=1, le=64)
     cup: CupMode = "grouping"
     assignment: Literal["hard", "soft"] = "soft"
     acp_mode: AcpMode = "assignment"
@@ -77,14 +82,6 @@ class GoptConfig(BaseModel):
         sizes = {"rank": 32, "hidden": 128} if width >= _LARGE_WIDTH else {"rank": 16, "hidden": 64}
         return cls(**{**sizes, **values})
 
-    @model_validator(mode="before")
-    @classmethod
-    def _default_groups(cls, given: Any) -> Any:
-        """Fill in K: a group is not a class, but more classes call for more groups."""
-        if isinstance(given, Mapping) and "groups" not in given and isinstance(given.get("classes"), int):
-            return {**given, "groups": max(8, given["classes"])}
-        return given
-
     @model_validator(mode="after")
     def _distinct(self) -> GoptConfig:
         """Modality names become parts of tensor names: plain words, each once. So do layers."""
@@ -95,6 +92,8 @@ class GoptConfig(BaseModel):
             raise ValueError(f"a modality is named twice in {self.modalities}")
         if self.layers is not None and len(set(self.layers)) != len(self.layers):
             raise ValueError(f"a layer is named twice in {self.layers}")
+        if self.layers is not None and any(layer < 1 for layer in self.layers):
+            raise ValueError(f"layers names {min(self.layers)}, and layers are counted from 1")
         return self
 
     @property

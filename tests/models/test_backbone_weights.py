@@ -292,6 +292,45 @@ def test_a_pytorch_file_without_tensors_by_name_is_no_weights(tmp_path, content)
     assert "can't be read as weights" in message_of(IDENTITY, path)
 
 
+@pytest.mark.parametrize("identity", [IDENTITY, DEMO_BACKBONE])
+def test_sparse_tensors_are_no_weights(state, tmp_path, identity):
+    path = tmp_path / "sparse.pth"
+    usual = state if identity == IDENTITY else read_state(demo_backbone_path())
+    name = "blocks.0.mlp.fc1.weight"
+    torch.save({**usual, name: usual[name].to_sparse()}, path)
+    message = message_of(identity, path)
+    assert f"1 tensors are sparse, quantised or without content: {name}" in message
+
+
+@pytest.mark.parametrize("content", [pickle.dumps({"a": os.system}), b"hello", pickle.dumps([1]), b"PK\x03\x04"])
+@pytest.mark.parametrize("ending", [".pth", ".bin"])
+def test_a_file_that_is_refused_says_so_in_one_sentence_of_ours(tmp_path, content, ending, recwarn):
+    path = tmp_path / f"raw{ending}"
+    path.write_bytes(content)
+    message = message_of(IDENTITY, path)
+    assert message.startswith(f"{path}: can't be read as weights (it is damaged, or holds more than tensors by name); ")
+    assert "trust" not in message
+    assert not recwarn.list
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    (tmp_path / "w.safetensors").mkdir()
+    assert message_of(IDENTITY, tmp_path / "w.safetensors").startswith(f"{tmp_path}/w.safetensors: it is a folder; ")
+    assert "it is a folder" in message_of(DEMO_BACKBONE, str(tmp_path))
+    os.mkfifo(tmp_path / "pipe.pth")
+    assert "a device or a pipe" in message_of(IDENTITY, tmp_path / "pipe.pth")
+
+
+@pytest.mark.parametrize("identity", [IDENTITY, TORCHGEO])
+def test_a_file_in_place_of_the_folder_of_weights_is_told(file, monkeypatch, identity):
+    monkeypatch.setenv("GOPT_GEO_BACKBONES", str(file))
+    assert message_of(identity).startswith(f"GOPT_GEO_BACKBONES: {file} is a file, not a folder; ")
+
+
+def test_the_path_of_the_weights_may_be_a_text(file, state):
+    assert load_backbone(IDENTITY, str(file)).digest() == digest_without_head(state)
+
+
 def test_files_as_their_authors_published_them_are_brought_to_timms_names():
     torch.manual_seed(3)
     wanted = VisionTransformer(**SMALL, num_classes=0, reg_tokens=4, no_embed_class=True, init_values=1.0)
