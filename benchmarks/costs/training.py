@@ -101,7 +101,7 @@ def measure_time(setting: Setting) -> list[Section]:
 
 
 def measure_memory(setting: Setting) -> list[Section]:
-    """Peak memory of two training steps, each in a fresh process; the median of several, as the allocator adds chance."""
+    """Peak memory of two training steps, each in fresh processes; the median, for allocators add chance."""
     masked = "GoPT, embed_only" + CLOUDED
     peaks = _peaks((*METHODS, masked), setting)
     section = Section(

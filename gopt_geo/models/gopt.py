@@ -105,11 +105,12 @@ class GoPT(Segmenter):
         classes = self.class_tokens[name].expand(image.shape[0], -1, -1) if name in self.class_tokens else None
         with torch.no_grad():  # nothing in this stream is trained
             tokens, there = self._embed(image, valid)
-        reduce = self._reduce_embedding if self.config.aux_stream == "embed_only" else self._reduce_stream
-        return _Stream(reduce(tokens, positions), classes, there)
+        embed_only = self.config.aux_stream == "embed_only"
+        reduced = self._reduce_embedding(tokens) if embed_only else self._reduce_stream(tokens, positions)
+        return _Stream(reduced, classes, there)
 
-    def _reduce_embedding(self, tokens: Tensor, positions: Tensor | None) -> dict[int, Tensor]:
-        """Z of all prompted layers from the embedding, in one product; ``positions`` aren't needed."""
+    def _reduce_embedding(self, tokens: Tensor) -> dict[int, Tensor]:
+        """Z of all prompted layers from the embedding, in one product."""
         layers = {int(layer): self._prompter(int(layer)).reduction() for layer in self.prompters}
         if not layers:
             return {}
@@ -118,15 +119,26 @@ class GoPT(Segmenter):
         return dict(zip(layers, F.linear(normalised, weight, bias).split(self.config.rank, dim=-1), strict=True))
 
     def _reduce_stream(self, tokens: Tensor, positions: Tensor | None) -> dict[int, Tensor]:
-        """Z of each prompted layer from that layer's output, up to the last one that is prompted."""
-        reduced = {}
-        for layer in range(1, max((int(layer) for layer in self.prompters), default=0) + 1):
-            with torch.no_grad():
+        """Z of each prompted layer from that layer's output, up to the last one that is prompted.
+
+        What the backward pass needs of all layers is kept in one block: a dozen small ones among what the frozen
+        blocks allocate and free would leave holes.
+        """
+        layers = sorted(int(layer) for layer in self.prompters)
+        if not layers:
+            return {}
+        prefix = self.backbone.num_prefix_tokens
+        batch, count, width = tokens[:, prefix:].shape
+        seen = tokens.new_empty(len(layers), batch * count, width)
+        with torch.no_grad():
+            for layer in range(1, layers[-1] + 1):
                 tokens = self.backbone.block(layer, tokens, positions)
-            if str(layer) in self.prompters:
-                normalised = normalise_tokens(tokens[:, self.backbone.num_prefix_tokens :])
-                reduced[layer] = self._prompter(layer).reduce(normalised)
-        return reduced
+                if layer in layers:
+                    seen[layers.index(layer)] = normalise_tokens(tokens[:, prefix:]).flatten(0, 1)
+        reductions = [self._prompter(layer).reduction() for layer in layers]
+        weight, bias = (torch.stack(parts) for parts in zip(*reductions, strict=True))
+        reduced = torch.baddbmm(bias[:, None], seen, weight.mT).unflatten(1, (batch, count))
+        return dict(zip(layers, reduced.unbind(), strict=True))
 
     def _prompt(
         self, layer: int, tokens: Tensor, streams: dict[str, _Stream], groupings: list[Grouping] | None
