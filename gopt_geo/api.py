@@ -34,6 +34,7 @@ def info(
     *,
     groups: Path | None = None,
     pack: Path | None = None,
+    backbone_weights: Path | None = None,
     optical_bands: str | None = None,
     sar_bands: str | None = None,
     optical_units: str | None = None,
@@ -55,7 +56,8 @@ def info(
     groups
         Of a scene pair, also draw the groups that the pack's model makes of it to this .png, and tell how they are
         used, under the key "groups".
-    pack, optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid, window, layers, overwrite
+    pack, backbone_weights, optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid, window, layers,
+    overwrite
         For ``groups`` alone; see `gopt_geo.groups.picture_groups`.
 
     Returns
@@ -69,6 +71,7 @@ def info(
     """
     options: dict[str, Any] = {
         "pack": pack,
+        "backbone_weights": backbone_weights,
         "optical_bands": optical_bands,
         "sar_bands": sar_bands,
         "optical_units": optical_units,

@@ -151,7 +151,7 @@ def _together(optical: RasterSource, sar: RasterSource) -> dict[str, Any]:
     if crs == (None, None):
         equal = optical.grid.shape == sar.grid.shape
         told["problem"] = "neither raster has a CRS; set it with gdal_edit -a_srs" + (
-            ", or lay pixel on pixel with --pixel-grid" if equal else ""
+            ", or lay pixel on pixel: gopt-geo predict --pixel-grid" if equal else ""
         )
         return told
     try:

@@ -7,6 +7,7 @@ from os import PathLike
 __all__ = [
     "BandError",
     "DeviceMemoryError",
+    "DrawingError",
     "GoptGeoError",
     "GridError",
     "OutputError",
@@ -67,6 +68,10 @@ class PackError(GoptGeoError):
 
 class OutputError(GoptGeoError):
     """A result can't be written: it exists, its folder is missing or not writable, the disk is full."""
+
+
+class DrawingError(OutputError):
+    """A picture can't be drawn; the result it belongs to may be whole."""
 
 
 class DeviceMemoryError(GoptGeoError):

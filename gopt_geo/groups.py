@@ -34,6 +34,7 @@ def picture_groups(
     picture: Path,
     *,
     pack: Path | None = None,
+    backbone_weights: Path | None = None,
     optical_bands: str | None = None,
     sar_bands: str | None = None,
     optical_units: str | None = None,
@@ -54,7 +55,7 @@ def picture_groups(
         The PNG to write.
     pack
         Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
-    optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid
+    backbone_weights, optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid
         See `gopt_geo.predict`.
     window
         First column, first row, width and height, in pixels of the optical raster; it is widened to whole tokens.
@@ -74,7 +75,7 @@ def picture_groups(
         If an input, the pack, an option or the output doesn't serve; nothing stands at the picture's path then.
     """
     inputs = {"optical": optical, "sar": sar}
-    also = [path for path in (pack, cloud_mask) if path is not None]
+    also = [path for path in (pack, backbone_weights, cloud_mask) if path is not None]
     with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
         staged = staging.path(picture, (".png",))
         if find_spec("matplotlib") is None:
@@ -94,17 +95,19 @@ def picture_groups(
             odd = odd_pixel_size(scene, meta)
             if odd is not None:  # groups can be looked at all the same
                 notices.append(f"warning: {odd}")
-            model = PackModel(load_model(chosen), meta, meta.tile_size)
+            model = PackModel(load_model(chosen, weights=backbone_weights), meta, meta.tile_size)
             canvas = gather_groups(scene, model, plan, asked, _wanted(layers, chosen, model), _EDGE)
         told = canvas.usage.layers()
-        _check_data(told, asked, meta.config.auxiliary)
-        _draw(staged, canvas, told, meta.config.groups, f"{meta.title}: {_where(canvas.window)} of {optical.name}")
+        shown = canvas.window.clip(plan.shape)  # whole tokens may hang over the scene's edges
+        assert shown is not None
+        _check_data(told, sar, asked if window is not None else None, sar_units)
+        _draw(staged, canvas, told, meta.config.groups, f"{meta.title}: {_where(shown)} of {optical.name}")
         staging.publish()
     return {
         "picture": str(picture),
         "pack": meta.title,
         "pack_sha256": chosen.sha256,
-        "window": [canvas.window.col, canvas.window.row, canvas.window.width, canvas.window.height],
+        "window": [shown.col, shown.row, shown.width, shown.height],
         "tile_size": meta.tile_size,
         "patch_size": model.model.backbone.patch_size,
         "assignment": meta.config.assignment,
@@ -164,15 +167,17 @@ def _asked(window: tuple[int, int, int, int] | None, plan: TilePlan) -> Window:
     return Window(row, col, down, across)
 
 
-def _check_data(told: Sequence[LayerUsage], asked: Window, modalities: Sequence[str]) -> None:
-    """Refuse a window of which there is nothing to show."""
+def _check_data(told: Sequence[LayerUsage], sar: Path, asked: Window | None, units: str | None) -> None:
+    """Refuse a window of which there is nothing to show; ``asked`` is None where the window wasn't."""
     if any(usage.tokens for usage in told):
         return
-    raise SourceError(
-        f"--window {asked.col},{asked.row},{asked.width},{asked.height}",
-        f"no token has data in {', '.join(modalities)}",
-        "name a window with data: --window COL,ROW,WIDTH,HEIGHT",
-    )
+    if asked is None:
+        where, another = "in the middle of the scene", "name a window with data: --window COL,ROW,WIDTH,HEIGHT"
+    else:
+        where, another = f"in --window {asked.col},{asked.row},{asked.width},{asked.height}", "name another --window"
+    meant = f"check --sar-units {units}" if units is not None else "state the right --sar-units"
+    remedy = f"{another}, or {meant}: pixels that can't be of the unit count as missing"
+    raise SourceError(sar, f"no token has data {where}", remedy)
 
 
 def _draw(output: Path, canvas: GroupCanvas, told: Sequence[LayerUsage], groups: int, heading: str) -> None:

@@ -13,7 +13,7 @@ import torch
 
 import gopt_geo
 from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
-from gopt_geo.errors import DeviceMemoryError, GoptGeoError, PackError, ResolutionError
+from gopt_geo.errors import DeviceMemoryError, DrawingError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
@@ -326,7 +326,13 @@ def predict(
                 notices.append(f"warning: only {100 * shared:.1f} % of the map has data in both rasters")
             notices += _memory_notices(run, options, targets)
             polygons = write_vectors(targets)
-            write_preview(scene, targets, meta.classes, labels)
+            try:
+                write_preview(scene, targets, meta.classes, labels)
+            except DrawingError as error:  # the map is finished, and worth more than its picture
+                assert targets.preview is not None
+                staging.drop(targets.preview)
+                notices.append(f"warning: --preview {preview}: {error.found}; the map is written without it")
+                preview = None
         staging.publish()
     written = tuple(Path(p) for p in (*outputs, confidence, preview) if p is not None)
     seconds = time.monotonic() - started

@@ -112,7 +112,7 @@ def test_a_missing_crs_is_the_problem(optical: Path, tmp_path: Path) -> None:
     assert "only one of the grids has a CRS" in together(optical, bare)["problem"]
     both = together(bare, raster(tmp_path / "twin.tif", None, crs=None))
     assert both["same_crs"] is None
-    assert both["problem"].endswith("or lay pixel on pixel with --pixel-grid")
+    assert both["problem"].endswith("or lay pixel on pixel: gopt-geo predict --pixel-grid")
     other = raster(tmp_path / "other.tif", None, (5, 5), crs=None)
     assert "--pixel-grid" not in together(bare, other)["problem"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gopt_geo import groups, packs
 from gopt_geo.errors import GoptGeoError, OutputError, PackError, SourceError
 from gopt_geo.groups import picture_groups
 from gopt_geo.inference.packmodel import PackModel
-from gopt_geo.models.backbone import Backbone
+from gopt_geo.models.backbone import Backbone, demo_backbone_path
 from gopt_geo.models.cup import Grouping
 from gopt_geo.models.gopt import GoPT
 from gopt_geo.outputs.groups import GroupPanel
@@ -59,7 +60,7 @@ def test_a_picture_and_a_table_are_made(see: Run, tmp_path: Path) -> None:
     told = see()
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["window"] == [0, 0, 128, 96]  # 3 of 3 tile rows, 4 of 5 tile columns, whole tokens beyond the edge
+    assert told["window"] == [0, 0, 128, 90]  # 3 of 3 tile rows, 4 of 5 tile columns
     assert [(u["layer"], u["modality"]) for u in told["layers"]] == [(1, "sar"), (2, "sar")]
     for usage in told["layers"]:
         assert usage["tokens"] == 16 * 11  # the last row of tokens has 2 of 8 rows of pixels
@@ -190,9 +191,42 @@ def test_a_wrong_option_names_what_would_do(see: Run, tmp_path: Path, window: An
 
 def test_a_window_without_sar_is_refused(see: Run, tmp_path: Path, aligned_scene: dict[str, Path]) -> None:
     half = _half_empty(aligned_scene["sar"], tmp_path)
-    with pytest.raises(SourceError, match=r"--window 72,0,32,32: no token has data in sar; name a window with data"):
-        see(sar=half, window=(72, 0, 32, 32))
+    for units, meant in (("db", "check --sar-units db:"), (None, "state the right --sar-units:")):
+        with pytest.raises(SourceError) as caught:
+            see(sar=half, window=(72, 0, 32, 32), sar_units=units)
+        said = str(caught.value)
+        assert said.startswith(f"{half}: no token has data in --window 72,0,32,32; name another --window, or {meant}")
     assert [path.name for path in tmp_path.iterdir()] == ["half.tif"]
+
+
+def test_a_window_that_was_not_asked_for_is_not_blamed(
+    see: Run, tmp_path: Path, aligned_scene: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = _half_empty(aligned_scene["sar"], tmp_path)
+    monkeypatch.setattr(groups, "_TILES", 1)  # the middle tile, which lies in the empty half
+    with pytest.raises(SourceError) as caught:
+        see(sar=half)
+    said = str(caught.value)
+    assert said.startswith(f"{half}: no token has data in the middle of the scene; name a window with data: --window")
+
+
+def test_the_window_told_is_inside_the_scene_and_can_be_asked_for(see: Run, drawn: dict[str, Any]) -> None:
+    told = see(window=(100, 70, 30, 20))
+    assert told["window"] == [96, 64, 34, 26]
+    assert "columns 96 to 129, rows 64 to 89 of" in drawn["heading"]
+    again = see(window=told["window"], overwrite=True)
+    assert (again["window"], again["layers"]) == (told["window"], told["layers"])
+
+
+def test_the_weights_of_the_backbone_come_from_the_file_that_is_named(
+    see: Run, tmp_path: Path, drawn: dict[str, Any]
+) -> None:
+    missing = tmp_path / "missing.safetensors"
+    with pytest.raises(PackError) as caught:
+        see(pack=packs.demo_pack_path(), backbone_weights=missing)
+    assert str(caught.value).startswith(f"{missing}: there is no such file")
+    weights = Path(shutil.copy(demo_backbone_path(), tmp_path / "w.safetensors"))
+    assert see(pack=packs.demo_pack_path(), backbone_weights=weights)["layers"]
 
 
 def _pack(folder: Path, tiny_pack: Path, backbone: Backbone, modalities: list[str], **config: Any) -> Path:
@@ -289,3 +323,7 @@ def test_groups_of_a_single_file_are_refused(tiny_pack: Path, tmp_path: Path, al
 def test_options_of_groups_without_groups_are_refused(aligned_scene: dict[str, Path]) -> None:
     with pytest.raises(GoptGeoError, match=r"--sar-bands: it serves --groups alone"):
         gopt_geo.info(aligned_scene["scene"], aligned_scene["sar"], sar_bands="1")
+    with pytest.raises(GoptGeoError, match=r"--pixel-grid: it serves --groups alone"):
+        gopt_geo.info(aligned_scene["scene"], aligned_scene["sar"], pixel_grid=True)
+    with pytest.raises(GoptGeoError, match=r"--backbone-weights: it serves --groups alone"):
+        gopt_geo.info(aligned_scene["scene"], aligned_scene["sar"], backbone_weights=Path("w.pth"))

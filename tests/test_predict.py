@@ -14,6 +14,8 @@ import rasterio
 from rio_cogeo import cog_validate
 
 import gopt_geo
+from gopt_geo import mapping
+from gopt_geo.errors import DrawingError
 from gopt_geo.grid import Window, corner_distance, grid_of
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.prediction import PredictReport
@@ -238,3 +240,20 @@ def test_preview_shows_the_maps_own_pixels(
     np.testing.assert_array_equal(np.isnan(optical[0]), cloudy)
     np.testing.assert_allclose(optical[0][~cloudy], red[~cloudy], rtol=1e-5)
     assert np.isfinite(radar).mean() > 0.9
+
+
+@pytest.mark.brief
+def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(
+    run: Callable[..., PredictReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(output: Path, *_: object) -> None:
+        output.write_bytes(b"half of a picture")
+        raise DrawingError(output, "the picture can't be drawn (ValueError: odd)", "leave it out")
+
+    monkeypatch.setattr(mapping, "draw_preview", fail)
+    report = run("map.tif", preview="view.png")
+    assert [path.name for path in report.outputs] == ["map.tif"]
+    assert {*names(tmp_path)} - {"map.tif.aux.xml"} == {"map.tif"}
+    assert f"warning: --preview {tmp_path / 'view.png'}: the picture can't be drawn (ValueError: odd)" in "\n".join(
+        report.notices
+    )

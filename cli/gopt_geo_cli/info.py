@@ -82,6 +82,9 @@ def info(
     pack: Annotated[
         Path | None, typer.Option(help="Prompt pack; else the variable GOPT_GEO_PACK, else the embedded demo pack.")
     ] = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="File with the weights of the pack's backbone, as for predict.")
+    ] = None,
     optical_bands: Annotated[str | None, typer.Option(help="Optical bands, as for predict.")] = None,
     sar_bands: Annotated[str | None, typer.Option(help="SAR bands, as for predict.")] = None,
     optical_units: Annotated[OpticalUnits | None, typer.Option(help="Optical values, as for predict.")] = None,
@@ -111,6 +114,7 @@ def info(
     options: dict[str, Any] = {
         "groups": groups,
         "pack": pack,
+        "backbone_weights": backbone_weights,
         "optical_bands": optical_bands,
         "sar_bands": sar_bands,
         "optical_units": optical_units.value if optical_units else None,

@@ -161,7 +161,8 @@ class GroupUsage:
             modality=key[1],
             tokens=tokens,
             shares=tuple(shares.tolist()),
-            entropies=tuple((torch.special.entr(shares) / scale).tolist()),
-            token_entropies=tuple((own / scale).tolist()),
+            # the entropy of 1 is -0.0, and -0.0 + 0.0 is 0.0
+            entropies=tuple((torch.special.entr(shares) / scale + 0.0).tolist()),
+            token_entropies=tuple((own / scale + 0.0).tolist()),
             dead=tuple(int(number) for number in dead.tolist()),
         )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_cdt
 
-from gopt_geo.errors import OutputError
+from gopt_geo.outputs.drawing import drawing, new_figure, printable
 from gopt_geo.outputs.preview import stretched
 
 __all__ = ["GroupPanel", "draw_groups", "group_colors"]
@@ -93,6 +93,8 @@ def draw_groups(
     ------
     OutputError
         If matplotlib isn't installed.
+    DrawingError
+        If it can't draw.
     """
     images: list[tuple[str, NDArray[Any]]] = []
     if optical is not None and np.isfinite(optical).any():
@@ -103,7 +105,8 @@ def draw_groups(
     colors = group_colors(groups)
     images += [(panel.title, _coloured(panel.numbers, colors)) for panel in panels]
     numbers = [None] * (len(images) - len(panels)) + [panel.numbers for panel in panels]
-    _draw(output, images, numbers, colors, heading)
+    with drawing(output, "--groups"):
+        _draw(output, images, numbers, colors, printable(heading))
 
 
 def _draw(
@@ -114,20 +117,13 @@ def _draw(
     heading: str,
 ) -> None:
     """Lay the panels out in rows, the legend and the note below."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
-    except ModuleNotFoundError as error:
-        raise OutputError(
-            output, "matplotlib isn't installed", "pip install 'gopt-geo[report]', or leave --groups out"
-        ) from error
+    from matplotlib.patches import Rectangle
+
     tokens = next(grid for grid in numbers if grid is not None).shape
     cols, across, tall = _layout(len(images), tokens[0] / tokens[1])
     rows = -(-len(images) // cols)
     width = cols * (_ACROSS + _GAP) + _GAP
-    figure = Figure(figsize=(width, 4), dpi=150)
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, 4)
     foot = _legend(figure, colors, width)
     lines = textwrap.wrap(heading, int(width * _CHARACTERS))
     head = _GAP + 0.26 * len(lines)
@@ -140,10 +136,10 @@ def _draw(
         axis = figure.add_axes((left / width, bottom / total, across / width, tall / total))
         axis.add_patch(Rectangle((0, 0), 1, 1, transform=axis.transAxes, zorder=-1, **_HATCH))
         axis.imshow(image, interpolation="nearest", extent=(0, tokens[1], tokens[0], 0), aspect="auto")
-        axis.set_title(title, fontsize=11, pad=4, loc="left")
+        axis.set_title(printable(title), fontsize=11, pad=4, loc="left")
         axis.set_axis_off()
-        for number, at_row, at_col in _places(grid) if grid is not None else []:
-            axis.text(at_col, at_row, str(number), **_number_style(colors[number - 1]))
+        for number, at_row, at_col, roomy in _places(grid, len(colors) > len(_SAFE)) if grid is not None else []:
+            axis.text(at_col, at_row, str(number), **_number_style(colors[number - 1], roomy))
     figure.savefig(output, format="png", facecolor="white")
 
 
@@ -186,23 +182,36 @@ def _layout(count: int, ratio: float) -> tuple[int, float, float]:
     return cols, tall / ratio, tall
 
 
-def _places(numbers: NDArray[np.integer[Any]]) -> list[tuple[int, float, float]]:
-    """Where to write each group's number: in the middle of the largest square of its tokens, if that isn't small."""
+def _places(numbers: NDArray[np.integer[Any]], every: bool) -> list[tuple[int, float, float, bool]]:
+    """Where to write each group's number: in the middle of the largest square of its tokens, and whether that has room.
+
+    Squares that have none are left out, but where ``every`` group shall carry its number.
+    """
     places = []
     for number in range(1, int(numbers.max(initial=0)) + 1):
         inside = np.pad(numbers == number, 1)
         depth = distance_transform_cdt(inside, "chessboard")
         row, col = np.unravel_index(int(depth.argmax()), depth.shape)
-        if 2 * depth[row, col] - 1 >= _ROOM * max(numbers.shape):
-            places.append((number, float(row) - 0.5, float(col) - 0.5))
+        roomy = bool(2 * depth[row, col] - 1 >= _ROOM * max(numbers.shape))
+        if roomy or (every and depth[row, col] > 0):
+            places.append((number, float(row) - 0.5, float(col) - 0.5, roomy))
     return places
 
 
-def _number_style(color: str) -> dict[str, Any]:
-    """Dark on light groups, light on dark ones."""
+def _number_style(color: str, roomy: bool) -> dict[str, Any]:
+    """Dark on light groups, light on dark ones; small, with a border, where the neighbours are near."""
     red, green, blue = bytes.fromhex(color.removeprefix("#"))
     light = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-    return {"color": "black" if light else "white", "fontsize": 9, "ha": "center", "va": "center", "weight": "bold"}
+    style: dict[str, Any] = {
+        "color": "black" if light else "white",
+        "fontsize": 9,
+        "ha": "center",
+        "va": "center",
+        "weight": "bold",
+    }
+    if not roomy:
+        style |= {"fontsize": 6, "bbox": {"facecolor": color, "edgecolor": "none", "pad": 0.6}}
+    return style
 
 
 def _see_through(image: NDArray[np.float32]) -> NDArray[np.float32]:

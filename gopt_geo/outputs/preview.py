@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gopt_geo.errors import OutputError
+from gopt_geo.outputs.drawing import drawing, new_figure, printable
 from gopt_geo.outputs.legend import LegendEntry, palette
 
 __all__ = ["preview"]
@@ -52,6 +52,8 @@ def preview(
     ------
     OutputError
         If matplotlib isn't installed.
+    DrawingError
+        If it can't draw.
     """
     panels: list[tuple[str, NDArray[np.float32]]] = []
     if optical is not None and np.isfinite(optical).any():
@@ -61,25 +63,23 @@ def preview(
     panels.append(("Land cover", _coloured(_thin(landcover), legend)))
     if reference is not None:
         panels.append(("Reference", _coloured(_thin(reference), legend)))
-    _draw(output, panels, legend)
+    with drawing(output, "the preview"):
+        _draw(output, panels, legend)
 
 
 def _draw(output: Path, panels: Sequence[tuple[str, NDArray[np.float32]]], legend: Sequence[LegendEntry]) -> None:
     """Lay the panels out in a row, the legend below."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ModuleNotFoundError as error:
-        raise OutputError(
-            output, "matplotlib isn't installed", "pip install 'gopt-geo[report]', or leave the preview out"
-        ) from error
+    from matplotlib.patches import Patch
+
     height, width = panels[0][1].shape[:2]
     across = _PANEL * len(panels) + 0.3
     tall = float(np.clip(_PANEL * height / width, 1.0, 12.0))
-    figure = Figure(figsize=(across, tall), dpi=150)
-    FigureCanvasAgg(figure)
-    handles = [Patch(facecolor=e.color, edgecolor="0.3", linewidth=0.5, label=e.name) for e in legend]
+    figure = new_figure(across, tall)
+    names = [printable(entry.name).lstrip("_") or "-" for entry in legend]  # matplotlib hides what begins with _
+    handles = [
+        Patch(facecolor=entry.color, edgecolor="0.3", linewidth=0.5, label=name)
+        for entry, name in zip(legend, names, strict=True)
+    ]
     handles.append(Patch(facecolor=str(_BLANK), edgecolor="0.3", linewidth=0.5, label="no data"))
     foot = 0.0
     for columns in range(len(handles), 0, -1):  # as many as fit

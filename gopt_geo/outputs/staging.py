@@ -131,6 +131,12 @@ class Staging:
             self._staged.remove(staged)
         raise OutputError(path, "its folder loses new files at once", "write to another folder")
 
+    def drop(self, path: Path) -> None:
+        """Give up one result, by the path that `path` returned: it isn't published."""
+        for staged in [staged for staged in self._staged if staged.file == path]:
+            staged.lock.remove()
+            self._staged.remove(staged)
+
     def publish(self) -> None:
         """Rename all results to their final paths: sidecars and further products first, the first TIFF last.
 

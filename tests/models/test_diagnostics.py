@@ -54,6 +54,12 @@ def test_entropy_is_one_for_equal_groups_and_zero_for_a_single_one() -> None:
     assert half.entropies == pytest.approx((0.25, 0.25, 0, 0))
 
 
+def test_no_entropy_is_below_zero_not_even_by_its_sign() -> None:
+    for layer in (*usage_of(hard(2, 2, 2)).layers(), *usage_of(hard(1, 2, 3)).layers()):
+        for value in (layer.entropy, *layer.entropies, *layer.token_entropies):
+            assert math.copysign(1, value) == 1, f"{value:.3f}"
+
+
 def test_tokens_of_a_hard_assignment_are_never_undecided() -> None:
     assert usage_of(hard(1, 2, None)).layers()[0].token_entropies == (0, 0, 0, 0)
 

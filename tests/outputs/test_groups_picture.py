@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gopt_geo.errors import OutputError
-from gopt_geo.outputs.groups import GroupPanel, draw_groups, group_colors
+from gopt_geo.outputs.groups import GroupPanel, _places, draw_groups, group_colors
 
 
 def draw(path: Path, *numbers: Any, **changes: Any) -> Any:
@@ -73,6 +73,18 @@ def test_a_large_group_carries_its_number_and_a_speckled_one_none(tmp_path: Path
         rows, _ = np.nonzero(pixels(picture, dark))
         panel = picture[rows.min() + 3 : rows.min() + 380, 21:-21]
         assert pixels(panel, "#ffffff").any() == written
+
+
+@pytest.mark.brief
+def test_with_many_groups_each_that_occurs_carries_its_number() -> None:
+    numbers = np.random.default_rng(0).permutation(np.arange(64 * 64) % 39 + 1).reshape(64, 64)
+    numbers[:20, :20], numbers[numbers == 5] = 40, 6
+    assert [number for number, *_ in _places(numbers, every=False)] == [40]
+    placed = _places(numbers, every=True)
+    assert [number for number, *_ in placed] == [n for n in range(1, 41) if n != 5]
+    for number, row, col, roomy in placed:
+        assert numbers[int(row), int(col)] == number
+        assert roomy == (number == 40)
 
 
 @pytest.mark.parametrize("count", [2, 8, 10, 11, 40, 64])
