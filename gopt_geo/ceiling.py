@@ -11,10 +11,20 @@ from pathlib import Path
 import rasterio
 from rasterio._env import get_gdal_config
 
-from gopt_geo.errors import GoptGeoError
+from gopt_geo.errors import DeviceMemoryError, GoptGeoError
+from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.scene import BLOCK
 
-__all__ = ["FIRST_USE", "GDAL_CACHE", "bounded_gdal_cache", "cache_share", "parse_bytes", "resident_memory"]
+__all__ = [
+    "FIRST_USE",
+    "GDAL_CACHE",
+    "available_memory",
+    "bounded_gdal_cache",
+    "cache_share",
+    "check_tiles",
+    "parse_bytes",
+    "resident_memory",
+]
 
 GDAL_CACHE = 64 << 20
 """Bytes of file blocks that GDAL may keep. Its own default, a twentieth of all memory, fills up as rows pass by."""
@@ -49,6 +59,50 @@ def resident_memory() -> int:
     except OSError:
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
     return pages * resource.getpagesize()
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take before the system ends it; None where the system doesn't tell."""
+    limits = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError):
+        pass
+    group = Path("/sys/fs/cgroup")  # of a container, where it has a limit of its own
+    for most, now in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        try:
+            held, stored = int((group / now).read_text("ascii")), (group / "memory.stat").read_text("ascii").split()
+            cached = stored[stored.index("inactive_file") + 1] if "inactive_file" in stored else 0
+            limits.append(int((group / most).read_text("ascii")) - held + int(cached))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return max(min(limits), 0) if limits else None
+
+
+def check_tiles(model: PackModel, tile_size: int, batch_size: int, subject: str) -> None:
+    """Refuse tiles whose forward pass can't fit into the memory that is free, before the system ends the process.
+
+    What is reckoned is the least that one batch takes: its tiles, the widest moment of the transformer
+    (`PackModel.working_memory`; on a GPU it is the GPU's own, which says itself when it is full), and its output.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If they need more than `available_memory`.
+    """
+    free = available_memory()
+    tile = tile_size**2 * 4 * (model.num_classes + len(model.modalities) * model.model.backbone.in_chans)
+    need = batch_size * tile + (model.working_memory(tile_size, batch_size) if model.device.type == "cpu" else 0)
+    if free is None or need <= free:
+        return
+    found = f"batches of {batch_size} tiles of {tile_size} x {tile_size} pixels need about {_gib(need)}"
+    remedy = "lower --tile-size or --batch-size; a tile needn't be larger than the scene"
+    raise DeviceMemoryError(subject, f"{found} of memory, and {_gib(free)} are free", remedy)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
 
 
 def cache_share(limit: int, sources: int) -> int:

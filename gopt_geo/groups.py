@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gopt_geo.ceiling import bounded_gdal_cache
+from gopt_geo.ceiling import bounded_gdal_cache, check_tiles
 from gopt_geo.errors import GoptGeoError, OutputError, PackError, SourceError
 from gopt_geo.grid import Window
 from gopt_geo.inference import TilePlan
@@ -96,6 +96,7 @@ def picture_groups(
             if odd is not None:  # groups can be looked at all the same
                 notices.append(f"warning: {odd}")
             model = PackModel(load_model(chosen, weights=backbone_weights), meta, meta.tile_size)
+            check_tiles(model, meta.tile_size, 1, str(chosen.path or meta.title))
             canvas = gather_groups(scene, model, plan, asked, _wanted(layers, chosen, model), _EDGE)
         told = canvas.usage.layers()
         shown = canvas.window.clip(plan.shape)  # whole tokens may hang over the scene's edges

@@ -12,7 +12,15 @@ from pathlib import Path
 import torch
 
 import gopt_geo
-from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, bounded_gdal_cache, cache_share, parse_bytes, resident_memory
+from gopt_geo.ceiling import (
+    FIRST_USE,
+    GDAL_CACHE,
+    bounded_gdal_cache,
+    cache_share,
+    check_tiles,
+    parse_bytes,
+    resident_memory,
+)
 from gopt_geo.errors import DeviceMemoryError, DrawingError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
@@ -318,6 +326,7 @@ def predict(
             with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
                 loaded = load_model(chosen, weights=backbone_weights)
                 model = PackModel(loaded, meta, options.tile_size, options.device)
+            check_tiles(model, options.tile_size, options.batch_size, f"--tile-size {options.tile_size}")
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
             tags = _tags(chosen, options, inputs, scene)
             run = write_map(scene, model, meta.classes, options, targets, tags, progress)

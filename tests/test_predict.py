@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import rasterio
 from rio_cogeo import cog_validate
 
 import gopt_geo
-from gopt_geo import mapping
-from gopt_geo.errors import DrawingError
+from gopt_geo import ceiling, mapping
+from gopt_geo.errors import DeviceMemoryError, DrawingError
 from gopt_geo.grid import Window, corner_distance, grid_of
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.prediction import PredictReport
@@ -257,3 +258,28 @@ def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(
     assert f"warning: --preview {tmp_path / 'view.png'}: the picture can't be drawn (ValueError: odd)" in "\n".join(
         report.notices
     )
+
+
+@pytest.mark.brief
+def test_tiles_that_memory_cannot_hold_are_refused_and_not_tried(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(DeviceMemoryError) as caught:
+        run("map.tif", tile_size=160_000)
+    said = str(caught.value)
+    assert said.startswith("--tile-size 160000: batches of 4 tiles of 160000 x 160000 pixels need about ")
+    assert said.endswith("lower --tile-size or --batch-size; a tile needn't be larger than the scene")
+    assert names(tmp_path) == []
+
+
+def test_tiles_are_refused_by_what_is_free(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "available_memory", lambda: 1000)
+    with pytest.raises(DeviceMemoryError, match=r"of memory, and 0\.0 GiB are free"):
+        run("map.tif")
+    monkeypatch.setattr(ceiling, "available_memory", lambda: None)
+    run("map.tif")
+
+
+def test_free_memory_is_what_the_system_says() -> None:
+    free = ceiling.available_memory()
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert free is not None
+    assert 0 < free < total
