@@ -17,29 +17,30 @@ from gopt_geo.groups import picture_groups
 from gopt_geo.mapping import Progress
 from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize as write_polygons
+from gopt_geo.paths import StrPath, as_paths
 from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import SceneSpec, write_scene
 
 __all__ = ["PredictReport", "Progress", "evaluate", "info", "predict", "simulate_files", "vectorize"]
 
 
-def evaluate(prediction: Path, reference: Path) -> Assessment:
+def evaluate(prediction: StrPath, reference: StrPath) -> Assessment:
     """Compare a land-cover map with a label raster; see `gopt_geo.assessment.evaluate.evaluate_map`."""
     return evaluate_map(prediction, reference)
 
 
 def info(
-    path: Path,
-    sar: Path | None = None,
+    path: StrPath,
+    sar: StrPath | None = None,
     *,
-    groups: Path | None = None,
-    pack: Path | None = None,
-    backbone_weights: Path | None = None,
+    groups: StrPath | None = None,
+    pack: StrPath | None = None,
+    backbone_weights: StrPath | None = None,
     optical_bands: str | None = None,
     sar_bands: str | None = None,
     optical_units: str | None = None,
     sar_units: str | None = None,
-    cloud_mask: Path | None = None,
+    cloud_mask: StrPath | None = None,
     pixel_grid: bool = False,
     window: tuple[int, int, int, int] | None = None,
     layers: Sequence[int] | None = None,
@@ -96,7 +97,11 @@ def info(
 
 
 def vectorize(
-    landcover: Path, outputs: Sequence[Path], *, confidence: Path | None = None, overwrite: bool = False
+    landcover: StrPath,
+    outputs: StrPath | Sequence[StrPath],
+    *,
+    confidence: StrPath | None = None,
+    overwrite: bool = False,
 ) -> tuple[int, ...]:
     """Turn a land-cover raster into polygon files.
 
@@ -105,7 +110,7 @@ def vectorize(
     landcover
         Raster with category names or a colour table, as `predict` writes it.
     outputs
-        Polygon files; the ending decides the format (.gpkg, .geojson, .fgb, .parquet).
+        One polygon file or several; the ending decides the format (.gpkg, .geojson, .fgb, .parquet).
     confidence
         Confidence raster of the same run.
     overwrite
@@ -120,6 +125,7 @@ def vectorize(
     GoptGeoError
         If a raster can't be read or an output can't be written; nothing stands at the output paths then.
     """
+    outputs = as_paths(outputs)
     if not outputs:
         raise OutputError("-o", "no output named", "name at least one, such as -o landcover.gpkg")
     inputs = [landcover, *([confidence] if confidence is not None else [])]
@@ -131,7 +137,7 @@ def vectorize(
 
 
 def simulate_files(
-    output_dir: Path,
+    output_dir: StrPath,
     *,
     seed: int = 0,
     size: tuple[int, int] = (512, 512),
@@ -165,6 +171,7 @@ def simulate_files(
     GoptGeoError
         If an option is out of its range or the rasters can't be written.
     """
+    output_dir = Path(output_dir)
     for option, good, rule in (
         ("--looks", looks > 0, "above 0"),
         ("--cloud", 0 <= cloud <= 1, "from 0 to 1"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from gopt_geo.ceiling import bounded_gdal_cache, check_tiles
 from gopt_geo.errors import GoptGeoError, OutputError, PackError, SourceError
@@ -18,6 +19,7 @@ from gopt_geo.models.diagnostics import LayerUsage
 from gopt_geo.outputs.groups import GroupPanel, draw_groups
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.packs import Pack, load_model
+from gopt_geo.paths import StrPath, optional_path
 from gopt_geo.prediction import choose_pack
 from gopt_geo.scene import open_scene
 from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
@@ -29,17 +31,17 @@ _EDGE = 1200  # pixels of an image in the picture; more don't show
 
 
 def picture_groups(
-    optical: Path,
-    sar: Path,
-    picture: Path,
+    optical: StrPath,
+    sar: StrPath,
+    picture: StrPath,
     *,
-    pack: Path | None = None,
-    backbone_weights: Path | None = None,
+    pack: StrPath | None = None,
+    backbone_weights: StrPath | None = None,
     optical_bands: str | None = None,
     sar_bands: str | None = None,
     optical_units: str | None = None,
     sar_units: str | None = None,
-    cloud_mask: Path | None = None,
+    cloud_mask: StrPath | None = None,
     pixel_grid: bool = False,
     window: tuple[int, int, int, int] | None = None,
     layers: Sequence[int] | None = None,
@@ -74,6 +76,9 @@ def picture_groups(
     GoptGeoError
         If an input, the pack, an option or the output doesn't serve; nothing stands at the picture's path then.
     """
+    optical, sar, picture, cloud_mask = Path(optical), Path(sar), Path(picture), optional_path(cloud_mask)
+    pixels = _numbers("--window", window, 4) if window is not None else None
+    shown_layers = _numbers("--layers", layers) if layers is not None else None
     inputs = {"optical": optical, "sar": sar}
     also = [path for path in (pack, backbone_weights, cloud_mask) if path is not None]
     with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
@@ -90,14 +95,14 @@ def picture_groups(
             image = source_spec("optical", optical, meta, bands=optical_bands, units=optical_units, mask=cloud_mask)
             scene = stack.enter_context(open_scene(image, {"sar": radar}, pixel_grid=pixel_grid))
             plan = TilePlan(scene.shape, meta.tile_size, 0)
-            asked = _asked(window, plan)
+            asked = _asked(pixels, plan)
             notices += scene.notices
             odd = odd_pixel_size(scene, meta)
             if odd is not None:  # groups can be looked at all the same
                 notices.append(f"warning: {odd}")
             model = PackModel(load_model(chosen, weights=backbone_weights), meta, meta.tile_size)
             check_tiles(model, meta.tile_size, 1, str(chosen.path or meta.title))
-            canvas = gather_groups(scene, model, plan, asked, _wanted(layers, chosen, model), _EDGE)
+            canvas = gather_groups(scene, model, plan, asked, _wanted(shown_layers, chosen, model), _EDGE)
         told = canvas.usage.layers()
         shown = canvas.window.clip(plan.shape)  # whole tokens may hang over the scene's edges
         assert shown is not None
@@ -148,7 +153,18 @@ def _wanted(layers: Sequence[int] | None, pack: Pack, model: PackModel) -> froze
     return frozenset(layers)
 
 
-def _asked(window: tuple[int, int, int, int] | None, plan: TilePlan) -> Window:
+def _numbers(option: str, given: object, count: int | None = None) -> tuple[int, ...]:
+    """Check that whole numbers are given, and how many: a text has letters, and letters aren't numbers."""
+    numbers = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    whole = all(isinstance(number, SupportsIndex) and not isinstance(number, bool) for number in numbers)
+    if not whole or count not in (None, len(numbers)):
+        wanted = f"{count} whole numbers" if count is not None else "whole numbers"
+        example = (0, 0, 512, 512) if count is not None else (1, 2)
+        raise GoptGeoError(option, f"{given!r} isn't {wanted}", f"give {wanted}, such as {example}")
+    return tuple(index(number) for number in numbers)
+
+
+def _asked(window: tuple[int, ...] | None, plan: TilePlan) -> Window:
     """Window asked for, else whole tiles in the middle of the scene."""
     height, width = plan.shape
     if window is None:

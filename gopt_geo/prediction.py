@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -29,6 +30,7 @@ from gopt_geo.mapping import Progress, Targets, open_reference, write_map, write
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
+from gopt_geo.paths import StrPath, as_paths, optional_path
 from gopt_geo.scene import BLOCK, Scene, open_scene
 from gopt_geo.scene.extent import Extent
 from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
@@ -69,7 +71,7 @@ class PredictReport:
     seconds: float
 
 
-def choose_pack(pack: Path | None) -> tuple[Pack, list[str]]:
+def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
     """Read the pack asked for, else the one in ``GOPT_GEO_PACK``, else the embedded demo pack; and what to say of it.
 
     Raises
@@ -78,7 +80,7 @@ def choose_pack(pack: Path | None) -> tuple[Pack, list[str]]:
         See `gopt_geo.packs.read_pack`.
     """
     variable = os.environ.get("GOPT_GEO_PACK") if pack is None else None
-    path = Path(variable).expanduser() if variable else pack
+    path = Path(variable).expanduser() if variable else optional_path(pack)
     try:
         read = read_pack(path if path is not None else demo_pack_path())
     except PackError as error:
@@ -193,25 +195,25 @@ def _tags(pack: Pack, options: TileOptions, inputs: dict[str, Path], scene: Scen
 
 
 def predict(
-    optical: Path,
-    sar: Path | None,
-    outputs: Sequence[Path],
+    optical: StrPath,
+    sar: StrPath | None,
+    outputs: StrPath | Sequence[StrPath],
     *,
-    pack: Path | None = None,
-    backbone_weights: Path | None = None,
+    pack: StrPath | None = None,
+    backbone_weights: StrPath | None = None,
     optical_bands: str | None = None,
     sar_bands: str | None = None,
     optical_units: str | None = None,
     sar_units: str | None = None,
-    cloud_mask: Path | None = None,
+    cloud_mask: StrPath | None = None,
     grid: str = "optical",
     extent: Extent = "optical",
     resolution: float | None = None,
     allow_resolution: bool = False,
     pixel_grid: bool = False,
-    confidence: Path | None = None,
-    preview: Path | None = None,
-    reference: Path | None = None,
+    confidence: StrPath | None = None,
+    preview: StrPath | None = None,
+    reference: StrPath | None = None,
     tile_size: int | None = None,
     overlap: int | None = None,
     batch_size: int = 4,
@@ -229,7 +231,7 @@ def predict(
     optical, sar
         Rasters; CRS, pixel size and extent may differ. Without SAR the map comes from the optical raster alone.
     outputs
-        Results; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
+        One result or several; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
     pack
         Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
     backbone_weights
@@ -280,6 +282,11 @@ def predict(
         then.
     """
     started = time.monotonic()
+    optical, sar, outputs = Path(optical), optional_path(sar), as_paths(outputs)
+    pack, backbone_weights, cloud_mask = (optional_path(path) for path in (pack, backbone_weights, cloud_mask))
+    confidence, preview, reference = (optional_path(path) for path in (confidence, preview, reference))
+    if extent not in get_args(Extent):
+        raise GoptGeoError(f"--extent {extent}", "no such extent", f"use {', '.join(get_args(Extent))}")
     inputs = {"optical": optical} | ({"sar": sar} if sar is not None else {})
     if reference is not None and preview is None:
         raise GoptGeoError(

@@ -221,8 +221,11 @@ def build_model(method: Method, backbone: Backbone, config: GoptConfig) -> Segme
     Raises
     ------
     ValueError
-        If ``sar_only`` is asked for and there is no auxiliary modality, or ``vpt`` on a rotary backbone.
+        If there is no such method, if ``sar_only`` is asked for and there is no auxiliary modality, or ``vpt`` on a
+        rotary backbone.
     """
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; use {', '.join(METHODS)}")
     if method == "gopt":
         return GoPT(backbone, config)
     if method == "rgb_only":

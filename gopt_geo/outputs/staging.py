@@ -171,6 +171,9 @@ class Staging:
         if path.suffix.lower() not in endings:
             found = f"unknown ending {path.suffix!r}" if path.suffix else "no ending"
             raise OutputError(final, found, f"use one of {', '.join(endings)}")
+        nearest = next((folder for folder in path.parents if folder.exists()), None)
+        if nearest is not None and not nearest.is_dir():
+            raise OutputError(final, f"{nearest} is a file, not a folder", "choose a folder")
         if not path.parent.is_dir():
             raise OutputError(final, f"the folder {path.parent} doesn't exist", "make it first")
         path = path.parent.resolve() / path.name  # not path.resolve(): a link is replaced, not its target

@@ -254,7 +254,7 @@ def _with_bands(modality: str, spec: SourceSpec) -> RasterSource:
         return source
     source.close()
     if spec.bands is not None:
-        raise BandError(source.name, f"{option} names {_bands(source.count)}, {wanted}", f"give {option} {spec.count}")
+        raise BandError(source.name, f"{option} names {_bands(source.count)}, {wanted}", f"name {_bands(spec.count)}")
     remedy = f"choose with {option} from {source.describe_bands()}"
     raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
 
