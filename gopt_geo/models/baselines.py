@@ -76,7 +76,7 @@ class EarlyFusion(Segmenter):
     def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         valid = valid if valid is not None else {}
-        size = self._size(images)
+        size = self._size(images, valid)
         some = next(images[name] for name in self.config.modalities if name in images)
         channels = []
         for name in self.config.modalities:
@@ -135,7 +135,7 @@ class ViPT(Segmenter):
     def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         valid = valid if valid is not None else {}
-        size, prefix = self._size(images), self.backbone.num_prefix_tokens
+        size, prefix = self._size(images, valid), self.backbone.num_prefix_tokens
         tokens = self._embed_primary(images, valid)
         prompts: dict[str, tuple[Tensor, Tensor | None]] = {}
         with torch.no_grad():
@@ -188,7 +188,7 @@ class DeepVPT(Segmenter):
     def forward(self, images: Images, valid: Images | None = None) -> Tensor:
         """Predict logits [B, classes, H, W]; see `Segmenter.forward`."""
         valid = valid if valid is not None else {}
-        size, prefix = self._size(images), self.backbone.num_prefix_tokens
+        size, prefix = self._size(images, valid), self.backbone.num_prefix_tokens
         parts = [self._embed_primary(images, valid)]
         for name in self.config.auxiliary:
             if name in images:
@@ -228,10 +228,11 @@ def build_model(method: Method, backbone: Backbone, config: GoptConfig) -> Segme
         raise ValueError(f"there is no method {method!r}; use {', '.join(METHODS)}")
     if method == "gopt":
         return GoPT(backbone, config)
-    if method == "rgb_only":
-        return GoPT(backbone, config.model_copy(update={"auxiliary": ()}))
-    if method == "sar_only":
-        if not config.auxiliary:
+    if method in ("rgb_only", "sar_only"):
+        if method == "sar_only" and not config.auxiliary:
             raise ValueError("sar_only needs an auxiliary modality")
-        return GoPT(backbone, config.model_copy(update={"primary": config.auxiliary[0], "auxiliary": ()}))
+        primary = config.primary if method == "rgb_only" else config.auxiliary[0]
+        model = GoPT(backbone, config.model_copy(update={"primary": primary, "auxiliary": ()}))
+        model.ignores = frozenset(config.modalities)  # one loader feeds all methods
+        return model
     return {"early_fusion": EarlyFusion, "vipt": ViPT, "vpt": DeepVPT}[method](backbone, config)

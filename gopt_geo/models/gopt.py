@@ -85,7 +85,7 @@ class GoPT(Segmenter):
         With ``groupings``, each prompter's grouping is appended, layer by layer and modality by modality.
         """
         valid = valid if valid is not None else {}
-        size = self._size(images)
+        size = self._size(images, valid)
         positions = self.backbone.positions(*size)
         streams = {n: self._read(n, images[n], valid.get(n), positions) for n in self.config.auxiliary if n in images}
 

@@ -26,7 +26,14 @@ class Segmenter(nn.Module):
         Frozen; not part of `trainable_state`.
     config
         Shape and switches.
+
+    Attributes
+    ----------
+    ignores
+        Names of images that may be given though the model doesn't read them.
     """
+
+    ignores: frozenset[str] = frozenset()
 
     def __init__(self, backbone: Backbone, config: GoptConfig) -> None:
         super().__init__()
@@ -84,11 +91,23 @@ class Segmenter(nn.Module):
         Returns
         -------
         Logits [B, classes, H, W].
+
+        Raises
+        ------
+        ValueError
+            If an image or a mask has a name that is neither among the model's modalities nor in `ignores`, a mask isn't
+            bool, no image is given, their shapes differ, or the patch size doesn't divide them.
         """
         raise NotImplementedError
 
-    def _size(self, images: Images) -> tuple[int, int]:
-        """Height and width of the images in pixels; ValueError if they differ or the patch size doesn't divide them."""
+    def _size(self, images: Images, valid: Images) -> tuple[int, int]:
+        """Height and width of the images in pixels, after a check of what `forward` is given; ValueError as there."""
+        for name in (*images, *valid):
+            if name not in self.config.modalities and name not in self.ignores:
+                raise ValueError(f"the model knows {', '.join(self.config.modalities)}, not {name!r}")
+        for name, mask in valid.items():
+            if mask.dtype != torch.bool:
+                raise ValueError(f"the mask of {name!r} is {mask.dtype}, it must be bool: True where there is data")
         known = [images[name] for name in self.config.modalities if name in images]
         if not known:
             raise ValueError(f"none of {', '.join(self.config.modalities)} among the images")

@@ -197,8 +197,10 @@ def test_images_that_the_patch_does_not_divide_or_that_nobody_knows_are_refused(
     images, _ = make_inputs(height=30)
     with pytest.raises(ValueError, match="pad the images"):
         build(method)(images)
-    with pytest.raises(ValueError, match="among the images"):
+    with pytest.raises(ValueError, match="not 'thermal'"):
         build(method)({"thermal": torch.randn(1, 3, 32, 32)})
+    with pytest.raises(ValueError, match="among the images"):
+        build(method)({})
 
 
 def whole_vit(kind: str) -> VisionTransformer | Eva:
@@ -272,11 +274,15 @@ def test_the_order_of_images_means_nothing(build, make_inputs, method):
 
 @pytest.mark.parametrize("method", METHODS)
 @torch.no_grad()
-def test_images_of_modalities_that_the_model_does_not_know_are_not_looked_at(build, make_inputs, method):
+def test_images_that_the_model_ignores_are_not_looked_at_and_others_are_refused(build, make_inputs, method):
     images, valid = make_inputs()
     model = build(method)
     expected = model(images, valid)
-    assert torch.equal(model({"thermal": torch.full((1, 1, 5, 5), float("nan")), **images}, valid), expected)
+    odd = {"thermal": torch.full((1, 1, 5, 5), float("nan")), **images}
+    with pytest.raises(ValueError, match="not 'thermal'"):
+        model(odd, valid)
+    model.ignores |= {"thermal"}
+    assert torch.equal(model(odd, valid), expected)
     if method != "sar_only":
         known = {"optical": images["optical"]} if method == "rgb_only" else {"sar": images["sar"]}
         expected = model(known, valid)
@@ -295,7 +301,7 @@ def test_images_of_different_shapes_are_refused_and_not_broadcast(build, make_in
 @pytest.mark.parametrize("auxiliary", [("sar",), ("sar", "nir"), ("nir", "sar")])
 @torch.no_grad()
 def test_vipt_is_the_equations(build, make_inputs, tokens, auxiliary):
-    images, valid = make_inputs(names=NAMES, share=0.6)
+    images, valid = make_inputs(names=("optical", *auxiliary), share=0.6)
     model = build("vipt", tokens, auxiliary=auxiliary, layers=(1, 3))
     for parameter in model.prompters.parameters():
         parameter.add_(0.2 * torch.randn_like(parameter))

@@ -194,6 +194,7 @@ def test_sums_go_on_outside_of_inference_mode(tiny_backbone: Backbone, images: d
 def test_without_groups_there_is_nothing_to_tell(tiny_backbone: Backbone, images: dict[str, Tensor]) -> None:
     for change in ({"cup": "pointwise"}, {"auxiliary": ()}):
         groupings: list[Grouping] = []
-        GoPT(tiny_backbone, GoptConfig(classes=3, rank=4, hidden=8, **change))(images, groupings=groupings)
+        model = GoPT(tiny_backbone, GoptConfig(classes=3, rank=4, hidden=8, **change))
+        model({name: images[name] for name in model.config.modalities}, groupings=groupings)
         assert groupings == []
     assert GroupUsage().to_dict() == {"dead_below": 0.02, "layers": []}

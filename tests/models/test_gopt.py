@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gopt_geo.models import GoPT, GoptConfig
+from gopt_geo.models.baselines import METHODS, build_model
 from gopt_geo.models.tokens import normalise_tokens, token_validity
 
 SHAPES = [(32, 32, 8), (16, 48, 8), (40, 24, 8), (32, 48, 16), (28, 14, 14), (8, 8, 8), (30, 20, 5)]
@@ -19,6 +20,7 @@ ANY_SEED = settings(max_examples=20, deadline=None, suppress_health_check=[Healt
 def rgb_only(model):
     """The frozen RGB model with the same head and mask token."""
     plain = GoPT(model.backbone, model.config.model_copy(update={"auxiliary": ()}))
+    plain.ignores = model.ignores
     plain.head.load_state_dict(model.head.state_dict())
     plain.mask_token.data.copy_(model.mask_token.data)
     return plain.eval()
@@ -381,3 +383,19 @@ def test_a_configuration_that_makes_no_sense_is_refused(wrong):
 def test_only_layers_below_the_last_can_be_prompted(make_model, layers):
     with pytest.raises(ValueError, match="layers"):
         make_model(layers=layers)
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize("method", METHODS)
+def test_names_and_masks_that_are_none_are_refused(make_model, make_inputs, method):
+    base = make_model({"depth": 2})
+    model, (images, valid) = build_model(method, base.backbone, base.config), make_inputs()
+    model(images, valid)
+    typo = {**images, "sra": images["sar"]}
+    with pytest.raises(ValueError, match=r"the model knows .*, not 'sra'"):
+        model(typo, valid)
+    with pytest.raises(ValueError, match=r"the model knows .*, not 'opticl'"):
+        model(images, {"opticl": valid["optical"]})
+    for odd in (torch.uint8, torch.float32):
+        with pytest.raises(ValueError, match=rf"the mask of 'sar' is {odd}, it must be bool"):
+            model(images, {"sar": valid["sar"].to(odd)})

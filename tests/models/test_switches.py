@@ -36,6 +36,7 @@ prefix_or_not = pytest.mark.parametrize("tokens", [{}, {"class_token": True, "re
 
 def rgb_only(model):
     plain = GoPT(model.backbone, model.config.model_copy(update={"auxiliary": ()}))
+    plain.ignores = model.ignores
     plain.head.load_state_dict(model.head.state_dict())
     plain.mask_token.data.copy_(model.mask_token.data)
     return plain.eval()
