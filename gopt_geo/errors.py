@@ -5,7 +5,9 @@ from __future__ import annotations
 from os import PathLike
 
 __all__ = [
+    "AoiError",
     "BandError",
+    "DatasetError",
     "DeviceMemoryError",
     "DrawingError",
     "GoptGeoError",
@@ -15,6 +17,7 @@ __all__ = [
     "RadiometryError",
     "ResolutionError",
     "SourceError",
+    "SplitError",
 ]
 
 
@@ -76,3 +79,15 @@ class DrawingError(OutputError):
 
 class DeviceMemoryError(GoptGeoError):
     """The device ran out of memory."""
+
+
+class AoiError(GoptGeoError):
+    """An area of interest can't be used: unreadable, empty, not polygons, without a CRS, outside of the scene."""
+
+
+class SplitError(GoptGeoError):
+    """Labels can't be split as asked: too few blocks, shares that make no sense, a part without labels."""
+
+
+class DatasetError(GoptGeoError):
+    """A data set can't be used or combined: files missing, a field or class unknown, kinds that don't go together."""
