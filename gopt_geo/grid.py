@@ -89,6 +89,10 @@ class Window:
         """Return the part inside a grid of `shape` (height, width), or None if nothing is inside."""
         return self.intersect(Window(0, 0, *shape))
 
+    def within(self, outer: Window) -> Window:
+        """Return this window as counted from the upper left pixel of `outer`."""
+        return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
     def slices_in(self, outer: Window) -> tuple[slice, slice]:
         """Return the row and column slices that cut this window out of an array that fills `outer`.
 

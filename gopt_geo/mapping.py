@@ -14,8 +14,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from gopt_geo.aoi import AoiMask
 from gopt_geo.errors import BandError, GoptGeoError, GridError, OutputError
-from gopt_geo.grid import Window, lattice
+from gopt_geo.grid import Window, crop, lattice
 from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.preview import preview as draw_preview
@@ -123,28 +124,36 @@ def write_map(
     targets: Targets,
     tags: dict[str, str],
     progress: Callable[[Progress], None] | None,
+    aoi: AoiMask | None = None,
 ) -> RunReport:
-    """Run the tiles of a scene and write land cover and confidence."""
+    """Run the tiles of a scene and write land cover and confidence; of an area's window alone, masked by it."""
     values = np.array([c.value for c in classes], dtype=np.uint8)
-    height, width = scene.shape
+    area = _area(scene, aoi)
+    height, width = area.shape
 
     def tick(state: TileProgress) -> None:
         if progress is not None:
             progress(Progress("mapping", height * width * state.done // max(state.total, 1), height * width))
 
     first, *copies = targets.rasters
-    with LandCoverWriter(first, scene.grid, classes, tags, targets.confidence) as writer:
+    with LandCoverWriter(first, crop(scene.grid, area), classes, tags, targets.confidence) as writer:
 
         def sink(rows: BlendedRows) -> None:
             mapped, percent = map_rows(rows, values)
-            writer.write(rows.window, mapped, percent if targets.confidence is not None else None)
+            writer.write(rows.window.within(area), mapped, percent if targets.confidence is not None else None)
 
-        report = run_tiles(scene, model, options, sink=sink, progress=tick)
+        wanted = None if aoi is None else aoi.read
+        report = run_tiles(scene, model, options, window=area, wanted=wanted, sink=sink, progress=tick)
         writer.finish()
     for copy in copies:
         for file in first.parent.glob(f"{first.name}*"):
             shutil.copyfile(file, copy.with_name(copy.name + file.name.removeprefix(first.name)))
     return report
+
+
+def _area(scene: Scene, aoi: AoiMask | None) -> Window:
+    """Return the window of the scene grid that is mapped."""
+    return Window(0, 0, *scene.shape) if aoi is None else aoi.window
 
 
 def write_vectors(targets: Targets) -> tuple[int, ...]:
@@ -185,6 +194,7 @@ def write_preview(
     classes: Sequence[ClassInfo],
     reference: AlignedSource | None,
     step: int | None = None,
+    aoi: AoiMask | None = None,
 ) -> None:
     """Draw optical, SAR, map and reference side by side, thinned to at most 900 pixels a side.
 
@@ -200,10 +210,13 @@ def write_preview(
         Labels on the scene's grid, or None.
     step
         Every how many pixels are shown; chosen from the size if None.
+    aoi
+        The area that the raster was cut to, or None.
     """
     if targets.preview is None:
         return
-    height, width = scene.shape
+    area = _area(scene, aoi)
+    height, width = area.shape
     step = step or -(-max(height, width) // _PREVIEW_EDGE)
     shape = -(-height // step), -(-width // step)
     optical = np.full((3, *shape), np.nan, np.float32)
@@ -212,21 +225,21 @@ def write_preview(
     truth = np.full(shape, NODATA, np.uint8) if reference is not None else None
     with rasterio.open(targets.rasters[0]) as dataset:
         # Block by block: rows across a wide scene, or the whole of it, would not fit.
-        for block in lattice(Window(0, 0, height, width), BLOCK):
-            window = block.clip((height, width))
-            if window is None:
+        for block in lattice(area, BLOCK):
+            block_part = block.intersect(area)
+            if block_part is None:
                 continue
+            read, window = scene.read(block_part), block_part.within(area)
             first = -window.row % step, -window.col % step
             thin = (..., slice(first[0], None, step), slice(first[1], None, step))
             there = (..., *_thinned(window, first, step))
-            read = scene.read(window)
             optical[there] = _shown(read.values["optical"], read.valid["optical"])[thin][:3]
             if radar is not None:
                 radar[there] = _shown(read.values["sar"], read.valid["sar"])[thin][0]
             place = ((window.row, window.row_stop), (window.col, window.col_stop))
             mapped[there] = dataset.read(1, window=place)[thin]
             if reference is not None and truth is not None:
-                labels, labelled = reference.read(window)
+                labels, labelled = reference.read(block_part)
                 known = labelled & (labels[0] >= 0) & (labels[0] < NODATA)
                 truth[there] = np.where(known, labels[0], NODATA)[thin].astype(np.uint8)
     draw_preview(targets.preview, optical, radar, mapped, truth, classes)

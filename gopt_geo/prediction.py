@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 
 import gopt_geo
+from gopt_geo.aoi import read_aoi
 from gopt_geo.ceiling import (
     FIRST_USE,
     GDAL_CACHE,
@@ -22,7 +23,7 @@ from gopt_geo.ceiling import (
     parse_bytes,
     resident_memory,
 )
-from gopt_geo.errors import DeviceMemoryError, DrawingError, GoptGeoError, PackError, ResolutionError
+from gopt_geo.errors import AoiError, DeviceMemoryError, DrawingError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
@@ -211,6 +212,8 @@ def predict(
     resolution: float | None = None,
     allow_resolution: bool = False,
     pixel_grid: bool = False,
+    aoi: StrPath | None = None,
+    aoi_crs: str | None = None,
     confidence: StrPath | None = None,
     preview: StrPath | None = None,
     reference: StrPath | None = None,
@@ -254,6 +257,10 @@ def predict(
         Accept a pixel size more than 1.5 times away from the pack's.
     pixel_grid
         Accept rasters without a CRS if their shapes are equal; the map then has none either.
+    aoi, aoi_crs
+        Area of interest, see `gopt_geo.aoi.read_aoi`: the map is cut to the smallest window of the scene grid that
+        holds it; outside the polygons it is nodata, inside it is what it would be without. CRS of a text, else
+        longitude and latitude.
     confidence
         Also write the confidence in percent here (.tif).
     preview, reference
@@ -292,7 +299,11 @@ def predict(
         raise GoptGeoError(
             "--reference", "it is shown in the preview alone", "name one with --preview, or leave it out"
         )
+    if aoi is None and aoi_crs is not None:
+        raise AoiError("--aoi-crs", "it needs --aoi", "name an area, or leave it out")
+    area = read_aoi(aoi, aoi_crs) if aoi is not None else None
     given = (cloud_mask, reference, pack, backbone_weights, None if grid in ("optical", "sar") else grid)
+    given = (*given, area.path if area is not None else None)
     also = [path for path in given if path is not None]
     with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
         with ExitStack() as stack:
@@ -326,6 +337,8 @@ def predict(
                     cache_bytes=cache_share(options.max_memory, sources) if options.max_memory else None,
                 )
             )
+            mask = area.on(scene.grid) if area is not None else None
+            notices += mask.notices if mask is not None else ()
             for path in targets.vectors:
                 check_vector_output(path, scene.grid.crs)
             notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
@@ -335,21 +348,22 @@ def predict(
                 model = PackModel(loaded, meta, options.tile_size, options.device)
             check_tiles(model, options.tile_size, options.batch_size, f"--tile-size {options.tile_size}")
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
-            tags = _tags(chosen, options, inputs, scene)
-            run = write_map(scene, model, meta.classes, options, targets, tags, progress)
+            tags = _tags(chosen, options, inputs, scene) | ({"GOPT_GEO_AOI": area.name} if area is not None else {})
+            run = write_map(scene, model, meta.classes, options, targets, tags, progress, mask)
             shared = run.complete_share
             if sar is not None and shared < _LITTLE_SHARED:
                 notices.append(f"warning: only {100 * shared:.1f} % of the map has data in both rasters")
             notices += _memory_notices(run, options, targets)
             polygons = write_vectors(targets)
             try:
-                write_preview(scene, targets, meta.classes, labels)
+                write_preview(scene, targets, meta.classes, labels, aoi=mask)
             except DrawingError as error:  # the map is finished, and worth more than its picture
                 assert targets.preview is not None
                 staging.drop(targets.preview)
                 notices.append(f"warning: --preview {preview}: {error.found}; the map is written without it")
                 preview = None
+            shape = scene.shape if mask is None else mask.window.shape
         staging.publish()
     written = tuple(Path(p) for p in (*outputs, confidence, preview) if p is not None)
     seconds = time.monotonic() - started
-    return PredictReport(written, tuple(notices), scene.shape, shared, run, polygons, seconds)
+    return PredictReport(written, tuple(notices), shape, shared, run, polygons, seconds)

@@ -99,6 +99,16 @@ def predict(
     pixel_grid: Annotated[
         bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
     ] = False,
+    aoi: Annotated[
+        str | None,
+        typer.Option(
+            help="Area of interest: a vector file, WKT, or minx,miny,maxx,maxy. The map is cut to the smallest window"
+            " of the grid that holds it, and is nodata outside of its polygons."
+        ),
+    ] = None,
+    aoi_crs: Annotated[
+        str | None, typer.Option(help="CRS of an area given as text; else longitude and latitude (EPSG:4326).")
+    ] = None,
     confidence: Annotated[Path | None, typer.Option(help="Also write the confidence in percent to this .tif.")] = None,
     preview: Annotated[
         Path | None, typer.Option(help="Also draw optical, SAR and map side by side to this .png.")
@@ -144,6 +154,8 @@ def predict(
             resolution=resolution,
             allow_resolution=allow_resolution,
             pixel_grid=pixel_grid,
+            aoi=aoi,
+            aoi_crs=aoi_crs,
             confidence=confidence,
             preview=preview,
             reference=reference,

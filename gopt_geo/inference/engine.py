@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from gopt_geo.grid import Window
 from gopt_geo.inference.blend import BandAccumulator, BlendedRows, BlendKind, blend_window
 from gopt_geo.inference.forward import Forwarder, TileModel
 from gopt_geo.inference.memory import MemoryNeed, column_strips, memory_errors
-from gopt_geo.inference.reading import BlockSource, Task, TileData, read_tiles, used_modalities
+from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, read_tiles, used_modalities
 from gopt_geo.inference.tiles import TilePlan
 
 __all__ = ["BlendedRows", "BlockSource", "RunReport", "TileModel", "TileOptions", "TileProgress", "run_tiles"]
@@ -99,7 +99,7 @@ class RunReport:
     repeated_tiles
         Runs of tiles beyond their first, because they lie over the border of two strips.
     complete_share
-        Share of the window's pixels at which every modality carries data, 0 to 1.
+        Share of the pixels asked for at which every modality carries data, 0 to 1.
     seconds
         Wall time.
     """
@@ -166,6 +166,7 @@ def run_tiles(
     options: TileOptions,
     *,
     window: Window | None = None,
+    wanted: Wanted | None = None,
     sink: Callable[[BlendedRows], None],
     progress: Callable[[TileProgress], None] | None = None,
 ) -> RunReport:
@@ -186,6 +187,9 @@ def run_tiles(
     window
         Pixels of the scene grid to produce, cut at the scene's edges; None for the whole scene. Every tile
         that touches it is run.
+    wanted
+        Tells which pixels of a window are asked for, bool [h, w]; None for all. The others are delivered as not
+        valid, and tiles without any never reach the model; what the rest holds doesn't depend on it.
     sink
         Called in this thread with each finished `BlendedRows`.
     progress
@@ -217,7 +221,7 @@ def run_tiles(
         )
     device = torch.device(options.device)
     rows, cols = plan.touching(inside)
-    skipped = done = complete = 0
+    skipped = done = complete = asked = 0
     with memory_errors(device, options.tile_size, options.batch_size):
         strips = _strips(source, model, options, inside, plan)
         total = len(rows) * sum(len(plan.touching(strip)[1]) for strip in strips)
@@ -229,6 +233,16 @@ def run_tiles(
             if progress is not None:
                 progress(TileProgress(done, total, done - skipped, time.perf_counter() - begin))
 
+        def deliver(finished: BlendedRows) -> None:
+            nonlocal asked
+            if wanted is None:
+                asked += finished.valid.size
+                return sink(finished)
+            inside = wanted(finished.window)
+            asked += int(inside.sum())
+            finished.probabilities[:, ~inside] = 0
+            return sink(replace(finished, valid=finished.valid & inside))
+
         def new_band(strip: Window) -> BandAccumulator:
             return BandAccumulator(plan, strip, model.num_classes, options.blend, device)
 
@@ -239,9 +253,10 @@ def run_tiles(
             modalities=model.modalities,
             readers=options.readers,
             ahead=options.ahead,
+            wanted=wanted,
         )
         with closing(tiles):
-            _blend(plan, strips, forwarder.run(tiles), new_band, sink, tick)
+            _blend(plan, strips, forwarder.run(tiles), new_band, deliver, tick)
     return RunReport(
         tiles=len(rows) * len(cols),
         forwarded=forwarder.forwarded,
@@ -250,6 +265,6 @@ def run_tiles(
         batch_size=options.batch_size,
         strips=len(strips),
         repeated_tiles=total - len(rows) * len(cols),
-        complete_share=complete / (inside.height * inside.width),
+        complete_share=complete / max(asked, 1),
         seconds=time.perf_counter() - begin,
     )

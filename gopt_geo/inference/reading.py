@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,7 +17,10 @@ from gopt_geo.inference.tiles import TilePlan
 if TYPE_CHECKING:
     from gopt_geo.scene.scene import SceneBlock
 
-__all__ = ["BlockSource", "Task", "TileData", "read_tiles", "used_modalities"]
+__all__ = ["BlockSource", "Task", "TileData", "Wanted", "read_tiles", "used_modalities"]
+
+Wanted = Callable[[Window], NDArray[np.bool_]]
+"""Tells which pixels of a window are asked for, bool [h, w]; several threads call it at once."""
 
 
 class BlockSource(Protocol):
@@ -81,12 +84,17 @@ def used_modalities(wanted: tuple[str, ...], block: SceneBlock) -> list[str]:
     return used
 
 
-def _read(source: BlockSource, plan: TilePlan, modalities: tuple[str, ...], task: Task) -> TileData:
+def _read(
+    source: BlockSource, plan: TilePlan, modalities: tuple[str, ...], wanted: Wanted | None, task: Task
+) -> TileData:
     # What lies beyond the scene's edge isn't asked for: a source may hold pixels there that aren't the
     # scene's.
     window = plan.window(task.row, task.col).clip(plan.shape)
     if window is None:
         raise ValueError(f"{task} lies outside of the scene")
+    asked = None if wanted is None else wanted(window)
+    if asked is not None and not asked.any():
+        return TileData(task, {}, {}, None)
     block = source.read(window)
     used = used_modalities(modalities, block)
     any_valid = np.logical_or.reduce([block.valid[name] for name in used])
@@ -97,7 +105,7 @@ def _read(source: BlockSource, plan: TilePlan, modalities: tuple[str, ...], task
         {name: block.values[name] for name in used},
         {name: block.valid[name] for name in used},
         any_valid,
-        _complete(task, window, [block.valid[name] for name in used]),
+        _complete(task, window, [*(block.valid[name] for name in used), *([] if asked is None else [asked])]),
     )
 
 
@@ -116,8 +124,11 @@ def read_tiles(
     modalities: tuple[str, ...],
     readers: int,
     ahead: int,
+    wanted: Wanted | None = None,
 ) -> Generator[TileData]:
     """Yield the tiles of `tasks` in order, read by `readers` threads, at most `ahead` of them in advance.
+
+    A tile without a pixel that `wanted` asks for isn't read: it is handed on as one without any valid pixel.
 
     Whichever way the generator ends (all read, an error of the source, closed by its user, Ctrl-C while it
     waits), reads that haven't begun are dropped and the threads end.
@@ -128,7 +139,7 @@ def read_tiles(
     try:
         while True:
             while len(waiting) < ahead and (task := next(queue, None)) is not None:
-                waiting.append(pool.submit(_read, source, plan, modalities, task))
+                waiting.append(pool.submit(_read, source, plan, modalities, wanted, task))
             if not waiting:
                 return
             yield waiting.popleft().result()
