@@ -302,8 +302,8 @@ def predict(
     if aoi is None and aoi_crs is not None:
         raise AoiError("--aoi-crs", "it needs --aoi", "name an area, or leave it out")
     area = read_aoi(aoi, aoi_crs) if aoi is not None else None
-    given = (cloud_mask, reference, pack, backbone_weights, None if grid in ("optical", "sar") else grid)
-    given = (*given, area.path if area is not None else None)
+    lattice = None if grid in ("optical", "sar") else grid
+    given = (cloud_mask, reference, pack, backbone_weights, lattice, area.path if area is not None else None)
     also = [path for path in given if path is not None]
     with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
         with ExitStack() as stack:
