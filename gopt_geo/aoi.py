@@ -17,9 +17,10 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from gopt_geo.errors import AoiError
-from gopt_geo.grid import GeoBox, Window
+from gopt_geo.grid import GeoBox, Window, lattice
 from gopt_geo.paths import StrPath
-from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels
+from gopt_geo.scene import BLOCK
+from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels, units_per_degree
 
 __all__ = ["Aoi", "AoiMask", "read_aoi"]
 
@@ -118,12 +119,13 @@ class AoiMask:
         """Return the window of the pixels themselves: a polygon's bounds may hold rows without a pixel's centre."""
         rows = np.zeros(bounds.height, bool)
         cols = np.zeros(bounds.width, bool)
-        for top in range(0, bounds.height, 512):
-            for left in range(0, bounds.width, 512):
-                size = min(512, bounds.height - top), min(512, bounds.width - left)
-                inside = self.read(Window(bounds.row + top, bounds.col + left, *size))
-                rows[top : top + size[0]] |= inside.any(axis=1)
-                cols[left : left + size[1]] |= inside.any(axis=0)
+        for block in lattice(bounds, BLOCK):
+            part = block.intersect(bounds)
+            if part is not None:
+                inside = self.read(part)
+                down, across = part.slices_in(bounds)
+                rows[down] |= inside.any(axis=1)
+                cols[across] |= inside.any(axis=0)
         if not rows.any():
             raise AoiError(
                 name, "it holds no pixel's centre of the scene", "give a larger area, or a finer --resolution"
@@ -159,11 +161,11 @@ def read_aoi(source: StrPath, crs: str | None = None) -> Aoi:
     stated = _parse_crs(crs) if crs is not None else None
     text = str(source).strip()
     if _BOUNDS.fullmatch(text):
-        return _finish(text, _bounds(text), stated or CRS.from_epsg(4326), ())
+        return _finish(text, _bounds(text), stated or CRS.from_epsg(4326))
     if found := _WKT.match(text):
         srid = _parse_crs(f"EPSG:{found.group(1)}") if found.group(1) else None
         name = _short(text)
-        return _finish(name, _from_wkt(text[found.start(2) :], name), _one_crs(srid, stated, name, text=True), ())
+        return _finish(name, _from_wkt(text[found.start(2) :], name), _one_crs(srid, stated, name, text=True))
     if text.startswith("{"):
         return _from_file(BytesIO(text.encode()), None, "GeoJSON text", stated)
     path, layer = text, None
@@ -241,10 +243,10 @@ def _from_file(source: Path | BytesIO, layer: str | None, name: str, stated: CRS
     except (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError, RuntimeError) as error:
         raise AoiError(name, f"it can't be read ({error})", f"give {_FORMATS}") from error
     own = None if frame.crs is None else CRS.from_user_input(frame.crs)
-    return _finish(name, np.asarray(frame.geometry.values, dtype=object), _one_crs(own, stated, name), ())
+    return _finish(name, np.asarray(frame.geometry.values, dtype=object), _one_crs(own, stated, name))
 
 
-def _finish(name: str, shapes: NDArray[np.object_], crs: CRS, notices: tuple[str, ...]) -> Aoi:
+def _finish(name: str, shapes: NDArray[np.object_], crs: CRS) -> Aoi:
     """Check the geometries and make them valid."""
     shapes = shapely.force_2d(shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))])
     parts = np.asarray(shapely.get_parts(shapely.get_parts(shapes)), dtype=object)
@@ -257,17 +259,11 @@ def _finish(name: str, shapes: NDArray[np.object_], crs: CRS, notices: tuple[str
     corners = shapely.get_coordinates(parts)
     if not np.isfinite(corners).all():
         raise AoiError(name, "some coordinates aren't finite", "correct it")
-    if crs.is_geographic and np.abs(corners[:, 1]).max() > 90 * _degree(crs):
+    if crs.is_geographic and np.abs(corners[:, 1]).max() > 90 * units_per_degree(crs):
         raise AoiError(name, "its latitudes go beyond 90 degrees", "state the CRS of its coordinates with --aoi-crs")
     parts, repaired = polygons_of(parts)
     parts = parts[shapely.area(parts) > 0]
     if len(parts) == 0:
         raise AoiError(name, "its polygons have no area", "give polygons with an area")
-    if repaired:
-        notices = (*notices, f"{name}: invalid polygons (borders that cross) were made valid")
+    notices = (f"{name}: invalid polygons (borders that cross) were made valid",) if repaired else ()
     return Aoi(name, parts, crs, notices)
-
-
-def _degree(crs: CRS) -> float:
-    """Return a degree in units of a geographic CRS."""
-    return math.radians(1) / float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0

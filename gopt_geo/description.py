@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from gopt_geo.grid import GeoBox, pixel_size_m, same_crs, whole_pixel_offset
 from gopt_geo.models import load_backbone
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.packs import Pack, is_pack, read_pack
+from gopt_geo.paths import StrPath
 from gopt_geo.scene import RasterSource
 from gopt_geo.scene.extent import place_scene
 from gopt_geo.scene.geometry import PixelMap
@@ -30,7 +30,7 @@ __all__ = ["describe", "describe_pack", "describe_pair", "describe_raster"]
 _PACK_ENDING = ".safetensors"
 
 
-def describe(path: str | PathLike[str]) -> dict[str, Any]:
+def describe(path: StrPath) -> dict[str, Any]:
     """Describe a raster or a pack as plain data (JSON types). A pack is known by its content, whatever its ending.
 
     Raises
@@ -41,12 +41,17 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise SourceError(path, "no such file", "check the path")
-    if path.suffix == _PACK_ENDING or is_pack(path):
+    if _seems_pack(path):
         return describe_pack(read_pack(path))
     return describe_raster(path)
 
 
-def describe_raster(path: str | PathLike[str]) -> dict[str, Any]:
+def _seems_pack(path: Path) -> bool:
+    """Tell whether a file is a pack, or is called like one: then what is wrong with it is worth more words."""
+    return path.suffix == _PACK_ENDING or is_pack(path)
+
+
+def describe_raster(path: StrPath) -> dict[str, Any]:
     """Describe a raster: grid, bands, units, nodata, legend and the tags that gopt-geo wrote."""
     path = Path(path)
     with RasterSource(path, honour_nodata=False) as source:
@@ -108,7 +113,7 @@ def _crs_name(grid: GeoBox) -> str | None:
     return f"EPSG:{grid.crs.epsg}" if grid.crs.epsg is not None else str(grid.crs)
 
 
-def describe_pair(optical: str | PathLike[str], sar: str | PathLike[str]) -> dict[str, Any]:
+def describe_pair(optical: StrPath, sar: StrPath) -> dict[str, Any]:
     """Describe an optical and a SAR raster, and how they lie to each other, as `gopt_geo.predict` would take them.
 
     Raises
@@ -118,7 +123,7 @@ def describe_pair(optical: str | PathLike[str], sar: str | PathLike[str]) -> dic
     """
     optical, sar = Path(optical), Path(sar)
     for path in (optical, sar):
-        if path.suffix == _PACK_ENDING or is_pack(path):
+        if _seems_pack(path):
             raise SourceError(path, "a pack, not a raster", "give OPTICAL and SAR; a pack is named with --pack")
     described = {"optical": describe_raster(optical), "sar": describe_raster(sar)}
     with RasterSource(optical, honour_nodata=False) as first, RasterSource(sar, honour_nodata=False) as second:

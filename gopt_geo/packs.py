@@ -37,6 +37,7 @@ from gopt_geo.packmeta import (
     upgrade_from_1,
 )
 from gopt_geo.packwords import in_words
+from gopt_geo.paths import StrPath
 
 __all__ = [
     "FORMAT_VERSION",
@@ -116,7 +117,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def read_pack(path: str | os.PathLike[str]) -> Pack:
+def read_pack(path: StrPath) -> Pack:
     """Read and verify a pack; nothing in it is executed, and what isn't a pack isn't read beyond its header.
 
     Raises
@@ -151,7 +152,7 @@ def read_pack(path: str | os.PathLike[str]) -> Pack:
     return Pack(meta, state, hashlib.sha256(content).hexdigest(), path)
 
 
-def is_pack(path: str | os.PathLike[str]) -> bool:
+def is_pack(path: StrPath) -> bool:
     """Tell from a file's first bytes, whatever its ending, whether it is a prompt pack, whole or damaged."""
     path = Path(path)
     try:
@@ -200,14 +201,14 @@ def _parse(path: Path, document: str) -> PackMeta:
         raise PackError(path, "its description isn't a JSON object", _DAMAGED) from error
 
 
-def _check_fit(subject: str | os.PathLike[str], meta: PackMeta, depth: int, patch_size: int, in_chans: int) -> None:
+def _check_fit(subject: StrPath, meta: PackMeta, depth: int, patch_size: int, in_chans: int) -> None:
     """Refuse a description that contradicts the pack's backbone."""
     found = meta.misfit(depth, patch_size, in_chans)
     if found is not None:
         raise PackError(subject, found, _DAMAGED)
 
 
-def load_model(pack: Pack, backbone: Backbone | None = None, *, weights: str | os.PathLike[str] | None = None) -> GoPT:
+def load_model(pack: Pack, backbone: Backbone | None = None, *, weights: StrPath | None = None) -> GoPT:
     """Put a pack on its backbone: build its model, in evaluation mode, on the backbone's device.
 
     One loaded backbone serves any number of packs, one after the other or side by side; the models share it, and
@@ -257,7 +258,7 @@ def load_model(pack: Pack, backbone: Backbone | None = None, *, weights: str | o
     return model.eval()
 
 
-def _load_backbone(pack: Pack, weights: str | os.PathLike[str] | None) -> Backbone:
+def _load_backbone(pack: Pack, weights: StrPath | None) -> Backbone:
     """Load the backbone that a pack names; an error about the backbone's id names the pack too."""
     identity = pack.meta.backbone.id
     try:

@@ -19,10 +19,10 @@ from gopt_geo.errors import GridError
 from gopt_geo.grid import GeoBox, Window, lattice
 from gopt_geo.scene.blockcache import BlockCache
 from gopt_geo.scene.geometry import PixelMap
+from gopt_geo.scene.warp import BLOCK
 
-__all__ = ["ShapeRaster", "polygons_of", "to_pixels"]
+__all__ = ["ShapeRaster", "polygons_of", "to_pixels", "units_per_degree"]
 
-_BLOCK = 512
 _CACHE_BYTES = 32 << 20
 _SEGMENTS = 512  # pieces an edge as long as the scene is cut into, so that it bends as the projection does
 _SPREAD = 0.05  # of the scene's size, kept of the shapes around it
@@ -86,7 +86,7 @@ def to_pixels(shapes: Shapes, crs: pyproj.CRS, grid: GeoBox, name: str) -> Shape
     world = world[np.isfinite(world).all(axis=1)]
     if len(world) == 0:
         raise GridError(name, "its CRS isn't defined where the scene lies", "reproject it to the scene's CRS")
-    turn = 360.0 * _per_degree(crs)
+    turn = 360.0 * units_per_degree(crs)
     if turn:
         centre = world[len(world) // 2, 0]
         world[:, 0] = _unwrap(world[:, 0], centre, turn)
@@ -102,7 +102,9 @@ def _transform(shapes: Shapes, box: tuple[float, float, float, float], crs: CRS,
     left, bottom, right, top = box
     frame = GeoBox((1, 1), Affine(right - left, 0, left, 0, bottom - top, top), crs)
     there = PixelMap(frame, grid, name)
-    wraps = 360.0 * _per_degree(grid.crs.proj) / abs(grid.affine.a) if grid.crs is not None and grid.affine.a else 0.0
+    wraps = (
+        360.0 * units_per_degree(grid.crs.proj) / abs(grid.affine.a) if grid.crs is not None and grid.affine.a else 0.0
+    )
 
     def apply(points: NDArray[np.float64]) -> NDArray[np.float64]:
         mapped = there((points - (left, top)) / (right - left, bottom - top))
@@ -118,7 +120,7 @@ def _transform(shapes: Shapes, box: tuple[float, float, float, float], crs: CRS,
     return polygons_of(mapped)[0]
 
 
-def _per_degree(crs: pyproj.CRS) -> float:
+def units_per_degree(crs: pyproj.CRS) -> float:
     """Return units of a geographic CRS in a degree, 0 for other CRSs."""
     if not crs.is_geographic:
         return 0.0
@@ -206,7 +208,7 @@ class ShapeRaster:
         inside = window.clip(self._shape)
         if inside is None:
             return result
-        for block in lattice(inside, _BLOCK):
+        for block in lattice(inside, BLOCK):
             part = block.intersect(inside)
             if part is not None:
                 burnt = self._cache.get((block.row, block.col), partial(self._burn, block))

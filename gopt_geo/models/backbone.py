@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from gopt_geo.errors import PackError
 from gopt_geo.models.backbone_files import fit_state, read_state
 from gopt_geo.models.backbone_sources import TrainedOn, load_timm, load_torchgeo, why_not
+from gopt_geo.paths import StrPath
 
 __all__ = [
     "DEMO_ARCHITECTURE",
@@ -192,7 +192,7 @@ def build_vit(architecture: Mapping[str, Any]) -> VisionTransformer:
     return VisionTransformer(**architecture, num_classes=0, global_pool="", dynamic_img_size=True)
 
 
-def load_backbone(identity: str, weights: str | os.PathLike[str] | None = None) -> Backbone:
+def load_backbone(identity: str, weights: StrPath | None = None) -> Backbone:
     """Load a frozen backbone by its id.
 
     Parameters

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gopt_geo.errors import PackError
+from gopt_geo.paths import StrPath
 
 __all__ = ["ENDINGS", "at_hand", "fetch_remedy", "fit_state", "read_state", "weights_folder"]
 
@@ -63,7 +64,7 @@ def fetch_remedy(identity: str, file: str, origin: str) -> str:
     return f"fetch {file} of {origin} and put it at {place}, or name it with --backbone-weights"
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_state(path: StrPath) -> dict[str, Any]:
     """Read a file of weights with timm's reader, which unwraps checkpoints; nothing in it is executed.
 
     Raises
@@ -101,7 +102,7 @@ def _unreadable(path: Path, why: str) -> PackError:
 def fit_state(
     vit: Any,
     state: dict[str, Any],
-    subject: str | os.PathLike[str],
+    subject: StrPath,
     remedy: str,
     *,
     convert: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None,

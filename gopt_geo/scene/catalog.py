@@ -12,7 +12,7 @@ import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
 from gopt_geo.errors import SourceError
-from gopt_geo.scene.stac import TIMEOUT, cloud_cover, item_time, stac_io
+from gopt_geo.scene.stac import TIMEOUT, cloud_cover, item_time, platform_names, stac_io
 
 if TYPE_CHECKING:
     import pystac
@@ -165,20 +165,15 @@ def _clouds(item: pystac.Item) -> float:
 def _when(item: pystac.Item) -> datetime:
     moment = item_time(item)
     assert moment is not None, "items without a time were left out"
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _names(item: pystac.Item) -> str:
-    stated = (item.properties.get("constellation"), item.properties.get("platform"), item.collection_id)
-    return " ".join(str(name).casefold() for name in stated if name)
+    return moment
 
 
 def _is_optical(item: pystac.Item) -> bool:
-    return "sentinel-2" in _names(item)
+    return "sentinel-2" in platform_names(item)
 
 
 def _is_sar(item: pystac.Item) -> bool:
-    names = _names(item)
+    names = platform_names(item)
     product = str(item.properties.get("sar:product_type", "")).casefold()
     return "sentinel-1" in names and (product == "rtc" or (not product and "rtc" in names) or "-rtc" in names)
 
@@ -200,7 +195,6 @@ def _items(
             moment = item_time(item)
             if moment is None or item.geometry is None:
                 continue
-            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
             if time.start <= moment <= time.end and shapely.geometry.shape(item.geometry).intersects(area):
                 if item.get_self_href() is not None:  # without it, an API's assets are absolute as they are
                     item.make_asset_hrefs_absolute()

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from os import PathLike
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from gopt_geo.errors import BandError, SourceError
+from gopt_geo.paths import StrPath
 
 if TYPE_CHECKING:
     import pystac
     from pystac.stac_io import DefaultStacIO
 
-__all__ = ["ItemBand", "cloud_cover", "item_bands", "item_time", "open_item", "stac_io"]
+__all__ = ["ItemBand", "cloud_cover", "item_bands", "item_time", "open_item", "platform_names", "stac_io"]
 
 TIMEOUT = 20.0
 """Seconds to wait for a server."""
@@ -80,7 +80,7 @@ def _local(href: str) -> str:
     return unquote(urlsplit(href).path) if href.startswith("file:") else href
 
 
-def open_item(location: str | PathLike[str]) -> pystac.Item:
+def open_item(location: StrPath) -> pystac.Item:
     """Read a STAC item from a file or an http(s) URL; its assets' hrefs become absolute.
 
     Raises
@@ -126,11 +126,14 @@ def _document(text: str, name: str) -> dict[str, Any]:
 
 
 def item_time(item: pystac.Item) -> datetime | None:
-    """Acquisition time: the item's, or the middle of its range; None where it states none."""
-    if item.datetime is not None:
-        return item.datetime
-    start, end = item.common_metadata.start_datetime, item.common_metadata.end_datetime
-    return None if start is None or end is None else start + (end - start) / 2
+    """Acquisition time in UTC: the item's, or the middle of its range; None where it states none."""
+    moment = item.datetime
+    if moment is None:
+        start, end = item.common_metadata.start_datetime, item.common_metadata.end_datetime
+        if start is None or end is None:
+            return None
+        moment = start + (end - start) / 2
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def cloud_cover(item: pystac.Item) -> float | None:
@@ -220,7 +223,7 @@ def _values(item: pystac.Item, stated: Mapping[str, Any]) -> tuple[float | None,
     scale = _number(stated.get("raster:scale", stated.get("scale")))
     offset = _number(stated.get("raster:offset", stated.get("offset")))
     nodata = _number(stated.get("nodata"))
-    if not _is_sentinel2(item):
+    if "sentinel-2" not in platform_names(item):
         return scale, offset, nodata
     spectral = scale is not None or bool(stated.get("common_name") or stated.get("eo:common_name"))
     spectral = spectral or re.fullmatch(r"B\d[\dA]", str(stated.get("name", ""))) is not None
@@ -236,10 +239,10 @@ def _values(item: pystac.Item, stated: Mapping[str, Any]) -> tuple[float | None,
     return scale if scale is not None else 1e-4, offset, 0.0 if nodata is None else nodata
 
 
-def _is_sentinel2(item: pystac.Item) -> bool:
-    properties = item.properties
-    stated = (properties.get("constellation"), properties.get("platform"), item.collection_id)
-    return any("sentinel-2" in str(name).casefold() for name in stated if name)
+def platform_names(item: pystac.Item) -> str:
+    """Names of the constellation, platform and collection as the item states them, in small letters."""
+    stated = (item.properties.get("constellation"), item.properties.get("platform"), item.collection_id)
+    return " ".join(str(name).casefold() for name in stated if name)
 
 
 def _number(value: object) -> float | None:
