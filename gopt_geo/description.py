@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from gopt_geo.outputs.legend import read_legend
 from gopt_geo.packs import Pack, is_pack, read_pack
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import RasterSource
+from gopt_geo.scene.bandfiles import BandFile, band_files
+from gopt_geo.scene.bandset import open_groups
 from gopt_geo.scene.extent import place_scene
 from gopt_geo.scene.geometry import PixelMap
+from gopt_geo.scene.source import PixelSource
 
 __all__ = ["describe", "describe_pack", "describe_pair", "describe_raster"]
 
@@ -39,6 +44,9 @@ def describe(path: StrPath) -> dict[str, Any]:
         If the file can't be read as either.
     """
     path = Path(path)
+    files = band_files(path)
+    if files is not None:
+        return _describe_files(path, files)
     if not path.exists():
         raise SourceError(path, "no such file", "check the path")
     if _seems_pack(path):
@@ -48,12 +56,18 @@ def describe(path: StrPath) -> dict[str, Any]:
 
 def _seems_pack(path: Path) -> bool:
     """Tell whether a file is a pack, or is called like one: then what is wrong with it is worth more words."""
-    return path.suffix == _PACK_ENDING or is_pack(path)
+    return path.is_file() and (path.suffix == _PACK_ENDING or is_pack(path))
 
 
 def describe_raster(path: StrPath) -> dict[str, Any]:
-    """Describe a raster: grid, bands, units, nodata, legend and the tags that gopt-geo wrote."""
+    """Describe a raster: grid, bands, units, nodata, legend and the tags that gopt-geo wrote.
+
+    Of a source in several files, the grid is that of its finest bands.
+    """
     path = Path(path)
+    files = band_files(path)
+    if files is not None:
+        return _describe_files(path, files)
     with RasterSource(path, honour_nodata=False) as source:
         described: dict[str, Any] = {"kind": "raster", "file": str(path), **_grid(source.grid)}
         described["dtype"] = str(source.dtype)
@@ -69,6 +83,44 @@ def describe_raster(path: StrPath) -> dict[str, Any]:
         ]
         described |= _stored(path, source.indexes[0])
     return described
+
+
+def _describe_files(path: Path, files: Sequence[BandFile]) -> dict[str, Any]:
+    """Describe a source that lies in several files of one band each."""
+    with ExitStack() as stack:
+        groups, order = open_groups(files, str(path))
+        for group in groups:
+            stack.callback(group.close)
+        of_band = [(group, i) for group in groups for i in range(group.count)]
+        bands = []
+        for number, (file, place) in enumerate(zip(files, order, strict=True), start=1):
+            group, i = of_band[place]
+            tags = group.tags[i]
+            bands.append(
+                {
+                    "index": number,
+                    "name": group.band_names[i] or None,
+                    "file": file.path,
+                    "dtype": str(group.dtype),
+                    "unit": tags.unit or None,
+                    "scale": tags.scale,
+                    "offset": tags.offset,
+                    "nodata": file.nodata,
+                    "pixel_size_m": _grid(group.grid)["pixel_size_m"],
+                }
+            )
+        return {"kind": "bands in several files", "file": str(path), **_grid(groups[0].grid), "bands": bands}
+
+
+def _finest(path: Path, stack: ExitStack) -> PixelSource:
+    """Open a raster, or the finest bands of a source in several files."""
+    files = band_files(path)
+    if files is None:
+        return stack.enter_context(RasterSource(path, honour_nodata=False))
+    groups, _ = open_groups(files, str(path))
+    for group in groups:
+        stack.callback(group.close)
+    return groups[0]
 
 
 def _stored(path: Path, first: int) -> dict[str, Any]:
@@ -126,15 +178,15 @@ def describe_pair(optical: StrPath, sar: StrPath) -> dict[str, Any]:
         if _seems_pack(path):
             raise SourceError(path, "a pack, not a raster", "give OPTICAL and SAR; a pack is named with --pack")
     described = {"optical": describe_raster(optical), "sar": describe_raster(sar)}
-    with RasterSource(optical, honour_nodata=False) as first, RasterSource(sar, honour_nodata=False) as second:
-        together = _together(first, second)
-    if optical.samefile(sar):
+    with ExitStack() as stack:
+        together = _together(_finest(optical, stack), _finest(sar, stack))
+    if optical.is_file() and sar.is_file() and optical.samefile(sar):
         said = f"{optical} is given twice, as the optical and as the SAR raster"
         together["notice"] = f"{said}; {together['notice']}" if together["notice"] else said
     return {"kind": "scene pair", **described, "together": together}
 
 
-def _together(optical: RasterSource, sar: RasterSource) -> dict[str, Any]:
+def _together(optical: PixelSource, sar: PixelSource) -> dict[str, Any]:
     """Tell whether SAR has to be warped onto the optical grid, and which share of that it covers."""
     crs = optical.grid.crs, sar.grid.crs
     ratio = pixel_size_m(sar.grid) / pixel_size_m(optical.grid)

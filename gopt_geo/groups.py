@@ -22,6 +22,7 @@ from gopt_geo.packs import Pack, load_model
 from gopt_geo.paths import StrPath, optional_path
 from gopt_geo.prediction import choose_pack
 from gopt_geo.scene import open_scene
+from gopt_geo.scene.bandfiles import input_files
 from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
 
 __all__ = ["picture_groups"]
@@ -81,7 +82,8 @@ def picture_groups(
     shown_layers = _numbers("--layers", layers) if layers is not None else None
     inputs = {"optical": optical, "sar": sar}
     also = [path for path in (pack, backbone_weights, cloud_mask) if path is not None]
-    with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
+    also += [file for path in inputs.values() for file in input_files(path)]
+    with Staging(overwrite, inputs=also) as staging:
         staged = staging.path(picture, (".png",))
         if find_spec("matplotlib") is None:
             raise OutputError(picture, "matplotlib isn't installed", "pip install 'gopt-geo[report]'")

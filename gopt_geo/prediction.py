@@ -33,6 +33,7 @@ from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
 from gopt_geo.paths import StrPath, as_paths, optional_path
 from gopt_geo.scene import BLOCK, Scene, open_scene
+from gopt_geo.scene.bandfiles import input_files, input_name
 from gopt_geo.scene.extent import Extent
 from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
 
@@ -187,7 +188,7 @@ def _tags(pack: Pack, options: TileOptions, inputs: dict[str, Path], scene: Scen
         "GOPT_GEO_TILES": f"size {options.tile_size}, overlap {options.overlap}, batch {options.batch_size}, "
         f"blend {options.blend}",
     }
-    tags |= {f"GOPT_GEO_INPUT_{name.upper()}": path.name for name, path in inputs.items()}
+    tags |= {f"GOPT_GEO_INPUT_{name.upper()}": input_name(path) for name, path in inputs.items()}
     if meta.notice:
         tags["GOPT_GEO_NOTICE"] = meta.notice
     if scene.grid.crs is None:
@@ -232,7 +233,9 @@ def predict(
     Parameters
     ----------
     optical, sar
-        Rasters; CRS, pixel size and extent may differ. Without SAR the map comes from the optical raster alone.
+        Rasters; CRS, pixel size and extent may differ. Each may also be a folder of single-band files, a Sentinel-2
+        ``.SAFE`` folder, a pattern, or paths with commas in between (docs/sources.md). Without SAR the map comes from
+        the optical raster alone.
     outputs
         One result or several; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
     pack
@@ -305,7 +308,8 @@ def predict(
     lattice = None if grid in ("optical", "sar") else grid
     given = (cloud_mask, reference, pack, backbone_weights, lattice, area.path if area is not None else None)
     also = [path for path in given if path is not None]
-    with Staging(overwrite, inputs=[*inputs.values(), *also]) as staging:
+    also += [file for path in inputs.values() for file in input_files(path)]
+    with Staging(overwrite, inputs=also) as staging:
         with ExitStack() as stack:
             targets = Targets.stage(staging, stack, outputs, confidence, preview)
             stack.enter_context(bounded_gdal_cache())

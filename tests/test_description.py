@@ -251,3 +251,17 @@ def test_a_pack_tells_its_file(tmp_path: Path) -> None:
     told = describe(copy)
     assert (told["file"], told["bytes"]) == (str(copy), copy.stat().st_size)
     assert told["sha256"] == read_pack(copy).sha256
+
+
+def test_a_folder_of_bands_is_described_by_its_finest(tmp_path: Path) -> None:
+    from safefolder import write_safe
+
+    safe = write_safe(tmp_path)
+    told = describe(safe)
+    assert told["kind"] == "bands in several files"
+    assert told["pixel_size_m"] == pytest.approx(10, rel=1e-3)
+    assert [band["name"] for band in told["bands"]] == ["B01", "B02", "B03", "B04", "B8A"]
+    assert {band["offset"] for band in told["bands"]} == {-0.1}
+    json.dumps(told)
+    pair = describe_pair(safe, safe)
+    assert pair["together"]["alignment"] == "pixel on pixel, no warp"

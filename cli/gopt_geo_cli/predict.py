@@ -50,8 +50,10 @@ class Blend(Enum):
 
 
 def predict(
-    optical: Annotated[Path, typer.Argument(metavar="OPTICAL", help="Optical raster (GeoTIFF, COG, VRT, JP2, ...).")],
-    sar: Annotated[Path, typer.Argument(metavar="SAR", help="SAR raster; CRS, pixel size and extent may differ.")],
+    optical: Annotated[
+        Path, typer.Argument(metavar="OPTICAL", help="Optical raster, folder of bands, or .SAFE folder.")
+    ],
+    sar: Annotated[Path, typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ.")],
     output: Annotated[
         list[Path],
         typer.Option(

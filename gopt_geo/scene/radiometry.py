@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gopt_geo.errors import RadiometryError
-from gopt_geo.scene.source import BandTags, RasterSource
+from gopt_geo.scene.source import BandTags, PixelSource
 
 __all__ = ["OpticalUnits", "Radiometry", "SarUnits", "Units", "plan_radiometry"]
 
@@ -77,7 +77,7 @@ class Radiometry:
         return np.where(valid, values, np.float32(0)), valid
 
 
-def plan_radiometry(source: RasterSource, units: str | None, target: str, option: str) -> tuple[Radiometry, list[str]]:
+def plan_radiometry(source: PixelSource, units: str | None, target: str, option: str) -> tuple[Radiometry, list[str]]:
     """Decide how a source's values are brought to the pack's unit.
 
     Parameters
@@ -114,7 +114,7 @@ def plan_radiometry(source: RasterSource, units: str | None, target: str, option
     raise ValueError(f"a pack's unit is reflectance, db, power or raw, not {target!r}")
 
 
-def _checked(source: RasterSource, units: str | None, known: Sequence[str], option: str) -> str | None:
+def _checked(source: PixelSource, units: str | None, known: Sequence[str], option: str) -> str | None:
     if units is not None and units not in known:
         remedy = f"use {option} {'|'.join(known)}"
         raise RadiometryError(source.name, f"{option} {units} isn't a unit for this modality", remedy)
@@ -125,24 +125,24 @@ def _has_scale(tags: Sequence[BandTags]) -> bool:
     return any(tag.scale != 1 or tag.offset != 0 for tag in tags)
 
 
-def _affine(source: RasterSource, factor: float = 1.0, *, tagged: bool = True) -> Radiometry:
+def _affine(source: PixelSource, factor: float = 1.0, *, tagged: bool = True) -> Radiometry:
     scales = [tag.scale if tagged else 1.0 for tag in source.tags]
     offsets = [tag.offset if tagged else 0.0 for tag in source.tags]
     return Radiometry(tuple(s * factor for s in scales), tuple(o * factor for o in offsets))
 
 
-def _plan_raw(source: RasterSource, units: str | None, option: str) -> tuple[Radiometry, list[str]]:
+def _plan_raw(source: PixelSource, units: str | None, option: str) -> tuple[Radiometry, list[str]]:
     known = dict.fromkeys((*get_args(OpticalUnits), *get_args(SarUnits)))
     _checked(source, units, tuple(known), option)
     return _affine(source, tagged=units != "raw"), []
 
 
-def _raw_notice(source: RasterSource, target: str, option: str) -> str:
+def _raw_notice(source: PixelSource, target: str, option: str) -> str:
     ignored = "; its scale and offset tags aren't applied" if _has_scale(source.tags) else ""
     return f"warning: {source.name}: values are taken as they are ({option} raw), the pack expects {target}{ignored}"
 
 
-def _plan_optical(source: RasterSource, units: str | None, option: str) -> tuple[Radiometry, list[str]]:
+def _plan_optical(source: PixelSource, units: str | None, option: str) -> tuple[Radiometry, list[str]]:
     if units == "raw":
         return _affine(source, tagged=False), [_raw_notice(source, "reflectance", option)]
     if _has_scale(source.tags):
@@ -160,7 +160,7 @@ def _plan_optical(source: RasterSource, units: str | None, option: str) -> tuple
     raise RadiometryError(source.name, f"{source.dtype} values without a stated unit", remedy)
 
 
-def _tagged_unit(source: RasterSource, option: str) -> SarUnits | None:
+def _tagged_unit(source: PixelSource, option: str) -> SarUnits | None:
     """Return the unit that the band tags state, None where they state none that is known."""
     stated = {_SAR_TAGS.get(tag.unit.casefold()) for tag in source.tags}
     if len(stated) > 1:
@@ -170,7 +170,7 @@ def _tagged_unit(source: RasterSource, option: str) -> SarUnits | None:
     return stated.pop()
 
 
-def _plan_sar(source: RasterSource, units: str | None, target: str, option: str) -> tuple[Radiometry, list[str]]:
+def _plan_sar(source: PixelSource, units: str | None, target: str, option: str) -> tuple[Radiometry, list[str]]:
     if units == "raw":
         return _affine(source, tagged=False), [_raw_notice(source, target, option)]
     notices = []

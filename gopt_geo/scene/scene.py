@@ -4,55 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from os import PathLike
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
-from gopt_geo.grid import GeoBox, Window, lattice
+from gopt_geo.errors import GridError
+from gopt_geo.grid import GeoBox, Window
+from gopt_geo.scene.bandset import JoinedSource
 from gopt_geo.scene.extent import Extent, place_scene, with_resolution
-from gopt_geo.scene.radiometry import Radiometry, plan_radiometry
+from gopt_geo.scene.opening import Opened, SourceSpec, check_georeferenced, open_source
 from gopt_geo.scene.source import RasterSource
 from gopt_geo.scene.warp import AlignedSource
 
 __all__ = ["Scene", "SceneBlock", "SourceSpec", "open_scene"]
-
-_SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
-
-
-@dataclass
-class SourceSpec:
-    """What the user and the pack say about one source.
-
-    Parameters
-    ----------
-    path
-        The raster.
-    bands
-        Bands by 1-based index or name; None chooses by `band_names`, or all data bands if there are `count`.
-    units
-        Unit of the values as the user states it (see `plan_radiometry`), None if not stated.
-    target_units
-        The pack's unit: "reflectance", "db", "power" or "raw".
-    count
-        Bands the pack expects.
-    mask
-        Raster that marks pixels not to use (clouds): any value but 0. Aligned by nearest neighbour.
-    band_names
-        The pack's names of its bands.
-    """
-
-    path: str | PathLike[str]
-    bands: Sequence[int | str] | None
-    units: str | None
-    target_units: str
-    count: int
-    mask: Path | None = None
-    band_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,14 +35,6 @@ class SceneBlock:
 
     values: dict[str, NDArray[np.float32]]
     valid: dict[str, NDArray[np.bool_]]
-
-
-class _Opened(NamedTuple):
-    """A source before the scene grid is known."""
-
-    source: RasterSource
-    radiometry: Radiometry
-    mask: RasterSource | None
 
 
 class Scene:
@@ -99,7 +57,7 @@ class Scene:
     def __init__(
         self,
         grid: GeoBox,
-        sources: Mapping[str, AlignedSource],
+        sources: Mapping[str, AlignedSource | JoinedSource],
         masks: Mapping[str, AlignedSource],
         notices: Sequence[str],
         shared: float,
@@ -115,7 +73,7 @@ class Scene:
     @property
     def cache_bytes(self) -> int:
         """Bytes that the caches of blocks may hold in all."""
-        return sum(source.cache.capacity for source in (*self._sources.values(), *self._masks.values()))
+        return sum(source.cache_bytes for source in (*self._sources.values(), *self._masks.values()))
 
     @property
     def block_memory(self) -> int:
@@ -185,7 +143,7 @@ def open_scene(
     Raises
     ------
     SourceError
-        If a file can't be read, has complex values, or holds no valid pixel.
+        If a file can't be read, or holds no valid pixel.
     BandError
         If bands don't exist, or their number isn't the pack's.
     RadiometryError
@@ -198,127 +156,46 @@ def open_scene(
     specs = {**({} if optical is None else {"optical": optical}), **auxiliary}
     if not specs:
         raise ValueError("a scene needs at least one source")
-    opened: dict[str, _Opened] = {}
+    opened: dict[str, Opened] = {}
     notices: list[str] = []
     try:
         for name, spec in specs.items():
-            opened[name] = _open(name, spec, pixel_grid, notices)
+            opened[name] = open_source(name, spec, pixel_grid, notices)
         scene_grid, shared = _scene_grid(opened, grid, extent, resolution, pixel_grid)
         if pixel_grid:
             notices.append("pixel grid: georeferencing is ignored, the result carries no CRS")
-        sources, masks = {}, {}
-        align = partial(AlignedSource, grid=scene_grid, by_pixel=pixel_grid, cache_bytes=cache_bytes)
-        for name, (source, radiometry, mask) in opened.items():
-            sources[name] = align(source, radiometry=radiometry)
-            if mask is not None:
-                masks[name] = align(mask, resampling="nearest")
+        sources: dict[str, AlignedSource | JoinedSource] = {}
+        masks: dict[str, AlignedSource] = {}
+        for name, entry in opened.items():
+            sources[name] = entry.align(scene_grid, by_pixel=pixel_grid, cache_bytes=cache_bytes)
+            if entry.mask is not None:
+                masks[name] = AlignedSource(
+                    entry.mask, scene_grid, "nearest", by_pixel=pixel_grid, cache_bytes=cache_bytes
+                )
         for aligned in (*sources.values(), *masks.values()):
             notices += [aligned.notice] if aligned.notice else []
         return Scene(scene_grid, sources, masks, notices, shared)
     except BaseException:
-        for source, _, mask in opened.values():
-            source.close()
-            if mask is not None:
-                mask.close()
+        for entry in opened.values():
+            entry.close()
         raise
-
-
-def _open(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list[str]) -> _Opened:
-    source = _with_bands(modality, spec)
-    try:
-        _check_georeferenced(source, pixel_grid)
-        _check_colours(source)
-        radiometry, said = plan_radiometry(source, spec.units, spec.target_units, f"--{modality}-units")
-        notices += said
-        _check_has_data(source, radiometry)
-        mask = None if spec.mask is None else _open_mask(spec.mask)
-    except BaseException:
-        source.close()
-        raise
-    if mask is not None:
-        _check_georeferenced(mask, pixel_grid)
-    return _Opened(source, radiometry, mask)
-
-
-def _with_bands(modality: str, spec: SourceSpec) -> RasterSource:
-    """Open a source with as many bands as the pack expects."""
-    option = f"--{modality}-bands"
-    wanted = f"the pack expects {spec.count}" + (f" ({', '.join(spec.band_names)})" if spec.band_names else "")
-    source = RasterSource(spec.path, spec.bands)
-    if spec.bands is None:
-        there = {name.casefold() for name in source.file_names.values()}
-        if spec.band_names and all(name.casefold() in there for name in spec.band_names):
-            source.close()
-            source = RasterSource(spec.path, spec.band_names)
-    if source.count == spec.count:
-        return source
-    source.close()
-    if spec.bands is not None:
-        raise BandError(source.name, f"{option} names {_bands(source.count)}, {wanted}", f"name {_bands(spec.count)}")
-    remedy = f"choose with {option} from {source.describe_bands()}"
-    raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
-
-
-def _open_mask(path: Path) -> RasterSource:
-    """Open a mask, after a check that it is one: taken for a mask, an image would hide all there is."""
-    mask = RasterSource(path, honour_nodata=False)
-    if mask.count == 1 and mask.dtype.kind in "iub":
-        return mask
-    mask.close()
-    found = f"a mask is one band of integers, this has {_bands(mask.count)} of {mask.dtype}"
-    raise BandError(path, found, "give a raster that is 0 where the ground is clear")
-
-
-def _bands(count: int) -> str:
-    return f"{count} band" if count == 1 else f"{count} bands"
-
-
-def _check_georeferenced(source: RasterSource, pixel_grid: bool) -> None:
-    if pixel_grid or source.grid.crs is not None:
-        return
-    if source.has_gcps:
-        raise GridError(source.name, "it is placed by ground control points alone", "warp it first with gdalwarp")
-    raise GridError(source.name, "it has no CRS", "set it with gdal_edit -a_srs, or use --pixel-grid")
-
-
-def _check_colours(source: RasterSource) -> None:
-    if source.has_palette:
-        remedy = "expand the colours with gdal_translate -expand rgb"
-        raise RadiometryError(source.name, "its values are entries of a colour table", remedy)
-
-
-def _check_has_data(source: RasterSource, radiometry: Radiometry) -> None:
-    """Search the file for one usable pixel, from its middle outwards."""
-    height, width = source.grid.shape
-
-    def from_middle(window: Window) -> float:
-        return abs(window.row + _SCAN / 2 - height / 2) + abs(window.col + _SCAN / 2 - width / 2)
-
-    for block in sorted(lattice(Window(0, 0, height, width), _SCAN), key=from_middle):
-        inside = block.clip((height, width))
-        if inside is not None and radiometry.before_warp(*source.read(inside))[1].any():
-            return
-    raise SourceError(
-        source.name,
-        "no pixel carries data (all nodata, NaN, masked or not positive)",
-        "give a file with data",
-    )
 
 
 def _scene_grid(
-    opened: Mapping[str, _Opened],
+    opened: Mapping[str, Opened],
     base: str | PathLike[str],
     extent: Extent,
     resolution: float | None,
     pixel_grid: bool,
 ) -> tuple[GeoBox, float]:
     """Return the scene grid and the share of it where all footprints lie."""
-    lead, *others = [entry.source for entry in opened.values()]
+    lead, *others = list(opened.values())
     if pixel_grid:
         if resolution is not None or base not in ("optical", "sar"):
             raise GridError("--pixel-grid", "it can't go with --resolution or --grid FILE", "leave one out")
         masks = [entry.mask for entry in opened.values() if entry.mask is not None]
-        for other in (*others, *masks):
+        further: list[Opened | RasterSource] = [*others, *masks]
+        for other in further:
             if other.grid.shape != lead.grid.shape:
                 found = f"{_size(other.grid)} pixels, {lead.name} has {_size(lead.grid)}"
                 raise GridError(other.name, found, "--pixel-grid needs rasters of equal shape")
@@ -331,11 +208,11 @@ def _scene_grid(
         lattice_grid = others[0].grid if "optical" in opened else lead.grid
     else:
         with RasterSource(base) as file:
-            _check_georeferenced(file, pixel_grid)
+            check_georeferenced(file, pixel_grid)
             lattice_grid = file.grid
     if resolution is not None:
         lattice_grid = with_resolution(lattice_grid, resolution)
-    grids = {name: (entry.source.name, entry.source.grid) for name, entry in opened.items()}
+    grids = {name: (entry.name, entry.grid) for name, entry in opened.items()}
     scene_grid, shared = place_scene(grids, lattice_grid, extent)
     for entry in opened.values():
         if entry.mask is not None:  # a mask of other ground would silently mask nothing

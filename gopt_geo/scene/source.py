@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import rasterio
@@ -23,7 +23,7 @@ from rasterio.io import DatasetReader  # rasterio.open takes no list of drivers
 from gopt_geo.errors import BandError, GridError, SourceError
 from gopt_geo.grid import GeoBox, Window, grid_of
 
-__all__ = ["DRIVERS", "BandTags", "RasterSource"]
+__all__ = ["DRIVERS", "BandTags", "PixelSource", "RasterSource"]
 
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "ENVI")
 """GDAL drivers that sources are opened with; a COG is read by GTiff."""
@@ -41,6 +41,27 @@ class BandTags(NamedTuple):
     scale: float
     offset: float
     unit: str
+
+
+class PixelSource(Protocol):
+    """What the warp, the units and the checks need of a source; see `RasterSource` for the meaning of each."""
+
+    name: str
+    grid: GeoBox
+    count: int
+    dtype: np.dtype[Any]
+    tags: tuple[BandTags, ...]
+    band_names: tuple[str, ...]
+    has_gcps: bool
+    has_palette: bool
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read a window, which may hang over the source's edges: values [C, h, w] and joint validity [h, w]."""
+        ...
+
+    def close(self) -> None:
+        """Close all files; no read may be under way."""
+        ...
 
 
 def _gdal() -> AbstractContextManager[object]:
@@ -88,6 +109,8 @@ class RasterSource:
         What messages call the source, an option for instance; None says the path.
     honour_nodata
         Whether declared nodata, alpha and masks make pixels invalid. Without, only NaN and infinities do.
+    nodata
+        Stored value that means no data, in addition to what the file declares; None adds nothing.
 
     Attributes
     ----------
@@ -127,10 +150,12 @@ class RasterSource:
         name: str | None = None,
         *,
         honour_nodata: bool = True,
+        nodata: float | None = None,
     ) -> None:
         self.path = Path(path)
         self.name = name or str(path)
         self.honour_nodata = honour_nodata
+        self._further_nodata = nodata
         self._bands = None if bands is None else tuple(bands)
         self._handles: dict[int, rasterio.DatasetReader] = {}
         self._lock = threading.Lock()
@@ -148,7 +173,7 @@ class RasterSource:
         dtypes = {dataset.dtypes[i - 1] for i in self.indexes}
         if any(dtype.startswith("complex") for dtype in dtypes):
             raise SourceError(self.name, "the values are complex", "convert them to amplitude or power first")
-        self.dtype = np.result_type(*dtypes)
+        self.dtype: np.dtype[Any] = np.result_type(*dtypes)
         self.band_names = tuple(self.file_names[i] for i in self.indexes)
         self.tags = tuple(
             BandTags(dataset.scales[i - 1], dataset.offsets[i - 1], (dataset.units[i - 1] or "").strip())
@@ -268,10 +293,12 @@ class RasterSource:
         usable &= (handle.read_masks(self.indexes, window=area) != 0).all(axis=0)
         if self._alpha is not None:
             usable &= handle.read(self._alpha, window=area) != 0
-        for band, nodata in zip(stored, self._nodata, strict=True):
-            if nodata is not None and not np.isnan(nodata):
-                with np.errstate(over="ignore"):
-                    usable &= band != (band.dtype.type(nodata) if band.dtype.kind == "f" else nodata)
+        for band, declared in zip(stored, self._nodata, strict=True):
+            for nodata in {declared, self._further_nodata} - {None}:
+                assert nodata is not None
+                if not np.isnan(nodata):  # NaN is invalid anyway
+                    with np.errstate(over="ignore"):
+                        usable &= band != (band.dtype.type(nodata) if band.dtype.kind == "f" else nodata)
         return usable
 
     def close(self) -> None:

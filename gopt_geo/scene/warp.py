@@ -17,7 +17,7 @@ from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.blockcache import BlockCache
 from gopt_geo.scene.geometry import PixelMap
 from gopt_geo.scene.radiometry import Radiometry
-from gopt_geo.scene.source import RasterSource
+from gopt_geo.scene.source import PixelSource
 
 __all__ = ["BLOCK", "AlignedSource"]
 
@@ -87,7 +87,7 @@ class AlignedSource:
 
     def __init__(
         self,
-        source: RasterSource,
+        source: PixelSource,
         grid: GeoBox,
         resampling: Kernel = "bilinear",
         *,
@@ -120,6 +120,11 @@ class AlignedSource:
     def notice(self) -> str | None:
         """What the user should know about the transformation's accuracy."""
         return self._map.notice
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that the cache of blocks may hold."""
+        return self.cache.capacity
 
     @property
     def block_memory(self) -> int:
@@ -304,7 +309,7 @@ class AlignedSource:
         return _rebuild, (self.source, self.grid, self._arguments)
 
 
-def _rebuild(source: RasterSource, grid: GeoBox, arguments: dict[str, Any]) -> AlignedSource:
+def _rebuild(source: PixelSource, grid: GeoBox, arguments: dict[str, Any]) -> AlignedSource:
     return AlignedSource(source, grid, **arguments)
 
 

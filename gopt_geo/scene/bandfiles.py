@@ -1,0 +1,169 @@
+"""Sources made of several files, one band each: a folder, a pattern, a list, a Sentinel-2 product."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from gopt_geo.errors import BandError, SourceError
+from gopt_geo.scene.bandnames import SCENE_CLASSES, band_in_file_name, find_band
+
+__all__ = ["BandFile", "band_files", "choose_bands", "input_files", "input_name"]
+
+_ENDINGS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png")
+_LISTED = 12  # names in a message
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """One band of a source made of several files.
+
+    Attributes
+    ----------
+    name
+        As the sensor calls it, "B04"; "" where nothing states it.
+    path
+        File, or URL.
+    index
+        1-based index of the band in the file; None where it must be the only one.
+    scale, offset
+        physical = stored * scale + offset; None takes the file's tags.
+    nodata
+        Stored value that means no data, in addition to what the file declares.
+    """
+
+    name: str
+    path: str
+    index: int | None = None
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+
+
+def band_files(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
+    """Take apart what names a source of several files.
+
+    Parameters
+    ----------
+    path
+        A `.SAFE` folder, a folder of single-band files, a pattern ("S2*_B0?.tif"), or paths with commas in between.
+
+    Returns
+    -------
+    The bands, or None where `path` names one raster.
+
+    Raises
+    ------
+    SourceError
+        If a folder or pattern holds no band files, or a `.SAFE` can't be used.
+    """
+    from gopt_geo.scene.safe import is_safe, read_safe
+
+    text = str(path)
+    place = Path(path)
+    if text.startswith("/vsi") or "://" in text or text.startswith(("http:/", "https:/")):
+        return _named(text.split(",")) if "," in text else None
+    if place.is_dir():
+        return read_safe(place).bands if is_safe(place) else _in_folder(place)
+    if place.exists():
+        return None
+    if place.suffix.casefold() == ".safe":
+        raise SourceError(place, "there is no such folder", "check the path")
+    if "," in text:
+        return _named(part.strip() for part in text.split(","))
+    if any(letter in text for letter in "*?["):
+        found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # an absolute pattern is no Path pattern
+        if not found:
+            raise SourceError(text, "no file fits the pattern", "check it, and quote it in the shell")
+        return _named(found)
+    return None
+
+
+def input_files(path: str | PathLike[str]) -> list[Path]:
+    """Return the files that a source is read from, for the check that no result replaces one."""
+    try:
+        files = band_files(path)
+    except SourceError:
+        files = None  # opening it says what is wrong
+    return [Path(path)] if files is None else [Path(path), *(Path(file.path) for file in files)]
+
+
+def input_name(path: str | PathLike[str]) -> str:
+    """Return what a source is called in a result's tags: the names of its file, folder, or listed files."""
+    if Path(path).exists():
+        return Path(path).name
+    return ",".join(Path(part).name for part in str(path).split(","))
+
+
+def _named(paths: Iterable[str]) -> tuple[BandFile, ...]:
+    files = tuple(BandFile(band_in_file_name(path) or "", path) for path in paths)
+    if not all(file.path for file in files):
+        listed = ",".join(file.path for file in files)
+        raise SourceError(listed, "a path is missing in the list", "write it as B04.tif,B03.tif")
+    return files
+
+
+def _in_folder(folder: Path) -> tuple[BandFile, ...]:
+    """Bands among a folder's files; those whose names state no band are no bands."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix.casefold() in _ENDINGS and p.is_file())
+    files = [BandFile(name, str(p)) for p in paths if (name := band_in_file_name(p.name)) not in (None, SCENE_CLASSES)]
+    if not files:
+        found = f"none of the {len(paths)} rasters in this folder has a band's name (B04, VV, red) in its own"
+        raise SourceError(folder, found, "give the files, with commas in between, in the pack's order")
+    return tuple(files)
+
+
+def choose_bands(
+    files: Sequence[BandFile],
+    bands: Sequence[int | str] | None,
+    band_names: Sequence[str],
+    count: int,
+    name: str,
+    option: str,
+) -> list[BandFile]:
+    """Choose a source's bands in the order the pack wants.
+
+    Parameters
+    ----------
+    files
+        What there is.
+    bands
+        As the user names them, by number from 1 or name; None goes by `band_names`, else takes all if there are
+        `count`.
+    band_names, count
+        The pack's.
+    name, option
+        The source and the option of its bands in messages.
+
+    Raises
+    ------
+    BandError
+        If a band isn't there or not plain, or their number isn't the pack's.
+    """
+    there = [file.name for file in files]
+    wanted: Sequence[int | str] | None = bands
+    if wanted is None and band_names and all(find_band(band, there) for band in band_names):
+        wanted = band_names
+    if wanted is None:
+        wanted = range(1, len(files) + 1)
+    listed = ", ".join(file.name or Path(file.path).name for file in files[:_LISTED])
+    listed += f" and {len(files) - _LISTED} more" if len(files) > _LISTED else ""
+    if len(wanted) != count:
+        known = f" ({', '.join(band_names)})" if band_names else ""
+        found = f"{len(wanted)} bands, the pack expects {count}{known}"
+        raise BandError(name, found, f"choose with {option} from {listed}")
+    chosen = []
+    for band in wanted:
+        found_at = find_band(band, there) if isinstance(band, str) else []
+        if not found_at and str(band).isdecimal() and 1 <= int(band) <= len(files):
+            found_at = [int(band) - 1]
+        if not found_at:
+            raise BandError(name, f"there is no band {band!r}", f"choose with {option} from {listed}")
+        if len(found_at) > 1:
+            same = ", ".join(Path(files[i].path).name for i in found_at[:3])
+            raise BandError(name, f"several files are band {band!r} ({same})", "name the files, with commas in between")
+        chosen.append(files[found_at[0]])
+    return chosen

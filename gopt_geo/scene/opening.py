@@ -1,0 +1,237 @@
+"""Opening of a scene's sources: bands, units and place as asked for, checked before anything is warped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
+from gopt_geo.grid import GeoBox, Window, lattice
+from gopt_geo.scene.bandfiles import BandFile, band_files, choose_bands
+from gopt_geo.scene.bandset import JoinedSource, open_groups
+from gopt_geo.scene.radiometry import Radiometry, plan_radiometry
+from gopt_geo.scene.source import PixelSource, RasterSource
+from gopt_geo.scene.warp import AlignedSource
+
+__all__ = ["Opened", "SourceSpec", "check_georeferenced", "open_source"]
+
+_SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
+
+
+@dataclass
+class SourceSpec:
+    """What the user and the pack say about one source.
+
+    Parameters
+    ----------
+    path
+        The raster; or what names several files of one band each, see `gopt_geo.scene.bandfiles.band_files`; or
+        these files.
+    bands
+        Bands by 1-based index or name; None chooses by `band_names`, or all data bands if there are `count`.
+    units
+        Unit of the values as the user states it (see `plan_radiometry`), None if not stated.
+    target_units
+        The pack's unit: "reflectance", "db", "power" or "raw".
+    count
+        Bands the pack expects.
+    mask
+        Raster that marks pixels not to use (clouds): any value but 0. Aligned by nearest neighbour.
+    band_names
+        The pack's names of its bands.
+    """
+
+    path: str | PathLike[str] | Sequence[BandFile]
+    bands: Sequence[int | str] | None
+    units: str | None
+    target_units: str
+    count: int
+    mask: Path | None = None
+    band_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source before the scene grid is known.
+
+    Attributes
+    ----------
+    name
+        What messages call it.
+    parts
+        Groups of bands that lie on one grid, the finest first, and the way of their values to the pack's unit.
+    order
+        Which of the parts' bands, counted through, each band of the modality is.
+    mask
+        Marks pixels not to use.
+    """
+
+    name: str
+    parts: tuple[tuple[PixelSource, Radiometry], ...]
+    order: tuple[int, ...]
+    mask: RasterSource | None
+
+    @property
+    def grid(self) -> GeoBox:
+        """Grid of the finest bands."""
+        return self.parts[0][0].grid
+
+    def align(self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None) -> AlignedSource | JoinedSource:
+        """Bring the source onto the scene grid; each group of bands takes its share of the cache."""
+        total = sum(source.count for source, _ in self.parts)
+        aligned = [
+            AlignedSource(
+                source,
+                grid,
+                radiometry=radiometry,
+                by_pixel=by_pixel,
+                cache_bytes=None if cache_bytes is None else cache_bytes * source.count // total,
+            )
+            for source, radiometry in self.parts
+        ]
+        in_place = len(aligned) == 1 and self.order == tuple(range(total))
+        return aligned[0] if in_place else JoinedSource(aligned, self.order)
+
+    def close(self) -> None:
+        """Close all files."""
+        for source, _ in self.parts:
+            source.close()
+        if self.mask is not None:
+            self.mask.close()
+
+
+def open_source(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list[str]) -> Opened:
+    """Open a source, and check all that can be checked before the scene grid is known.
+
+    Parameters
+    ----------
+    modality
+        Its modality; messages name the options after it.
+    spec
+        What is said of it.
+    pixel_grid
+        Whether georeferencing is ignored.
+    notices
+        What was taken for granted is added here.
+
+    Raises
+    ------
+    GoptGeoError
+        If a file, its bands, unit, place or data don't serve; no file stays open then.
+    """
+    name, sources, order = _with_bands(modality, spec)
+    mask: RasterSource | None = None
+    try:
+        if pixel_grid:
+            _check_one_shape(name, sources)
+        parts = []
+        for source in sources:
+            check_georeferenced(source, pixel_grid)
+            _check_colours(source)
+            radiometry, said = plan_radiometry(source, spec.units, spec.target_units, f"--{modality}-units")
+            notices += [line for line in said if line not in notices]
+            _check_has_data(source, radiometry)
+            parts.append((source, radiometry))
+        if spec.mask is not None:
+            mask = _open_mask(spec.mask)
+            check_georeferenced(mask, pixel_grid)
+    except BaseException:
+        for source in (*sources, *([] if mask is None else [mask])):
+            source.close()
+        raise
+    return Opened(name, tuple(parts), tuple(order), mask)
+
+
+def _with_bands(modality: str, spec: SourceSpec) -> tuple[str, list[PixelSource], list[int]]:
+    """Open a source with as many bands as the pack expects: its name, its groups of bands, and their order."""
+    option = f"--{modality}-bands"
+    if isinstance(spec.path, str | PathLike):
+        name, files = str(spec.path), band_files(spec.path)
+    else:
+        files = tuple(spec.path)
+        name = f"{modality}: {len(files)} files"
+    if files is None:
+        assert isinstance(spec.path, str | PathLike)
+        source = _raster_with_bands(option, spec.path, spec)
+        return source.name, [source], list(range(source.count))
+    chosen = choose_bands(files, spec.bands, spec.band_names, spec.count, name, option)
+    groups, order = open_groups(chosen, name)
+    return name, groups, order
+
+
+def _raster_with_bands(option: str, path: str | PathLike[str], spec: SourceSpec) -> RasterSource:
+    wanted = f"the pack expects {spec.count}" + (f" ({', '.join(spec.band_names)})" if spec.band_names else "")
+    source = RasterSource(path, spec.bands)
+    if spec.bands is None:
+        there = {name.casefold() for name in source.file_names.values()}
+        if spec.band_names and all(name.casefold() in there for name in spec.band_names):
+            source.close()
+            source = RasterSource(path, spec.band_names)
+    if source.count == spec.count:
+        return source
+    source.close()
+    if spec.bands is not None:
+        raise BandError(source.name, f"{option} names {_bands(source.count)}, {wanted}", f"name {_bands(spec.count)}")
+    remedy = f"choose with {option} from {source.describe_bands()}"
+    raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
+
+
+def _open_mask(path: Path) -> RasterSource:
+    """Open a mask, after a check that it is one: taken for a mask, an image would hide all there is."""
+    mask = RasterSource(path, honour_nodata=False)
+    if mask.count == 1 and mask.dtype.kind in "iub":
+        return mask
+    mask.close()
+    found = f"a mask is one band of integers, this has {_bands(mask.count)} of {mask.dtype}"
+    raise BandError(path, found, "give a raster that is 0 where the ground is clear")
+
+
+def _bands(count: int) -> str:
+    return f"{count} band" if count == 1 else f"{count} bands"
+
+
+def check_georeferenced(source: PixelSource, pixel_grid: bool) -> None:
+    """Refuse a source that nothing places.
+
+    Raises
+    ------
+    GridError
+        If it has no CRS, unless georeferencing is ignored.
+    """
+    if pixel_grid or source.grid.crs is not None:
+        return
+    if source.has_gcps:
+        raise GridError(source.name, "it is placed by ground control points alone", "warp it first with gdalwarp")
+    raise GridError(source.name, "it has no CRS", "set it with gdal_edit -a_srs, or use --pixel-grid")
+
+
+def _check_one_shape(name: str, sources: Sequence[PixelSource]) -> None:
+    if len({tuple(source.grid.shape) for source in sources}) > 1:
+        found = f"its bands have {len(sources)} pixel sizes"
+        raise GridError(name, found, "--pixel-grid needs bands of one shape; leave it out")
+
+
+def _check_colours(source: PixelSource) -> None:
+    if source.has_palette:
+        remedy = "expand the colours with gdal_translate -expand rgb"
+        raise RadiometryError(source.name, "its values are entries of a colour table", remedy)
+
+
+def _check_has_data(source: PixelSource, radiometry: Radiometry) -> None:
+    """Search the file for one usable pixel, from its middle outwards."""
+    height, width = source.grid.shape
+
+    def from_middle(window: Window) -> float:
+        return abs(window.row + _SCAN / 2 - height / 2) + abs(window.col + _SCAN / 2 - width / 2)
+
+    for block in sorted(lattice(Window(0, 0, height, width), _SCAN), key=from_middle):
+        inside = block.clip((height, width))
+        if inside is not None and radiometry.before_warp(*source.read(inside))[1].any():
+            return
+    raise SourceError(
+        source.name,
+        "no pixel carries data (all nodata, NaN, masked or not positive)",
+        "give a file with data",
+    )
