@@ -114,7 +114,7 @@ def open_scene(
     optical: SourceSpec | None,
     auxiliary: Mapping[str, SourceSpec],
     *,
-    grid: Literal["optical", "sar"] | str | PathLike[str] = "optical",
+    grid: Literal["optical", "sar"] | str | PathLike[str] | GeoBox = "optical",
     extent: Extent = "optical",
     resolution: float | None = None,
     pixel_grid: bool = False,
@@ -130,7 +130,8 @@ def open_scene(
         Further sources by modality name ("sar", ...); at least one source in all.
     grid
         Whose lattice (CRS, pixel size, alignment) the scene grid takes: "optical", "sar" (the first
-        auxiliary) or a raster file's. Without an optical source "optical" means the first auxiliary.
+        auxiliary) or a raster file's. Without an optical source "optical" means the first auxiliary. A `GeoBox`
+        is the scene grid itself, whatever `extent` and `resolution` say.
     extent
         "optical" (the first source's), "intersection" or "union" of the sources.
     resolution
@@ -183,7 +184,7 @@ def open_scene(
 
 def _scene_grid(
     opened: Mapping[str, Opened],
-    base: str | PathLike[str],
+    base: str | PathLike[str] | GeoBox,
     extent: Extent,
     resolution: float | None,
     pixel_grid: bool,
@@ -200,20 +201,14 @@ def _scene_grid(
                 found = f"{_size(other.grid)} pixels, {lead.name} has {_size(lead.grid)}"
                 raise GridError(other.name, found, "--pixel-grid needs rasters of equal shape")
         return GeoBox(lead.grid.shape, lead.grid.affine, None), 1.0
-    if base == "optical":
-        lattice_grid = lead.grid
-    elif base == "sar":
-        if "optical" in opened and not others:
-            raise GridError("--grid sar", "there is no SAR source", "give one, or use --grid optical")
-        lattice_grid = others[0].grid if "optical" in opened else lead.grid
-    else:
-        with RasterSource(base) as file:
-            check_georeferenced(file, pixel_grid)
-            lattice_grid = file.grid
-    if resolution is not None:
-        lattice_grid = with_resolution(lattice_grid, resolution)
     grids = {name: (entry.name, entry.grid) for name, entry in opened.items()}
-    scene_grid, shared = place_scene(grids, lattice_grid, extent)
+    if isinstance(base, GeoBox):
+        scene_grid, shared = place_scene({"grid": ("the grid asked for", base), **grids}, base, "optical")
+    else:
+        lattice_grid = _lattice_grid([lead, *others], base, "optical" in opened)
+        if resolution is not None:
+            lattice_grid = with_resolution(lattice_grid, resolution)
+        scene_grid, shared = place_scene(grids, lattice_grid, extent)
     for entry in opened.values():
         if entry.mask is not None:  # a mask of other ground would silently mask nothing
             place_scene(
@@ -222,6 +217,20 @@ def _scene_grid(
                 "optical",
             )
     return scene_grid, shared
+
+
+def _lattice_grid(sources: Sequence[Opened], base: str | PathLike[str], has_optical: bool) -> GeoBox:
+    """Return the grid of the source, or of the file, whose lattice is asked for."""
+    lead, *others = sources
+    if base == "optical":
+        return lead.grid
+    if base == "sar":
+        if has_optical and not others:
+            raise GridError("--grid sar", "there is no SAR source", "give one, or use --grid optical")
+        return others[0].grid if has_optical else lead.grid
+    with RasterSource(base) as file:
+        check_georeferenced(file, pixel_grid=False)
+        return file.grid
 
 
 def _size(grid: GeoBox) -> str:

@@ -1,0 +1,221 @@
+"""The base of georeferenced data sets: samples on one scene grid, asked for as torchgeo's samplers do."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gopt_geo.datasets.compat import GeoDataset, Query, make_index, resolve
+from gopt_geo.errors import DatasetError, GridError
+from gopt_geo.grid import GeoBox, Window, crop
+
+if TYPE_CHECKING:
+    from gopt_geo.datasets.geo import ScenePairs
+
+__all__ = ["IGNORED", "Region", "Sample", "SceneDataset", "Transforms"]
+
+IGNORED = 255
+"""Value of a mask's pixels that carry no label."""
+
+Sample = dict[str, Tensor]
+Transforms = Callable[[Sample], Sample]
+
+
+class Region(Protocol):
+    """Pixels of a grid that a data set may show; made by `gopt_geo.datasets.splits`."""
+
+    @property
+    def hides_images(self) -> bool:
+        """Whether images are hidden outside of it too, or labels alone."""
+        ...
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """Rectangles that tiles are drawn from."""
+        ...
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Tell which pixels of a window belong to it, bool [h, w]."""
+        ...
+
+
+class SceneDataset(GeoDataset):
+    """Base of the data sets on one scene grid.
+
+    A sample is asked for with slices of x and y in the grid's CRS, as torchgeo's samplers make them. It is cut at
+    the nearest whole pixels of the grid; what hangs over the grid's edges is padded and marked invalid or ignored.
+    All values of a sample are tensors, those of the subclass and
+
+    - ``bounds``: float64 [4], xmin, ymin, xmax, ymax of the sample's pixels in the grid's CRS;
+    - ``transform``: float64 [6], the affine's a, b, c, d, e, f: x = a * column + b * row + c, y = d * column + ...
+
+    Attributes
+    ----------
+    grid : GeoBox or None
+        The scene grid; None where none is chosen yet (vector labels).
+    notices : list of str
+        What was taken for granted, one line each.
+    """
+
+    grid: GeoBox | None
+    notices: list[str]
+    transforms: Transforms | None
+    _footprint: Window
+    _tile_size: int
+    _region: Region | None = None
+
+    def _place(self, footprint: Window, transforms: Transforms | None, tile_size: int | None) -> None:
+        """Set what torchgeo knows a data set by."""
+        if tile_size is not None and tile_size < 1:
+            raise DatasetError("tile_size", f"{tile_size} pixels", "give at least 1")
+        self._footprint, self.transforms, self._tile_size = footprint, transforms, tile_size or 1
+        self._make_index([footprint])
+
+    def _make_index(self, windows: Sequence[Window]) -> None:
+        grid = self._on_grid()
+        if grid.crs is None:
+            raise GridError(str(self), "its grid has no CRS", "set it with gdal_edit -a_srs")
+        a, b, _, d, e, _ = grid.affine[:6]
+        if b != 0 or d != 0:
+            raise GridError(str(self), "its grid is rotated", "choose a grid along the CRS's axes: grid=...")
+        boxes = []
+        for window in windows:
+            size = max(window.height, self._tile_size), max(window.width, self._tile_size)
+            boxes.append(_bounds(grid, Window(window.row, window.col, *size)))
+        self.index = make_index(boxes, grid.crs.proj)
+        self._res = (abs(a), abs(e))
+
+    def _on_grid(self) -> GeoBox:
+        if self.grid is None:
+            raise DatasetError(
+                str(self), "it has no grid of its own", "give grid=..., or combine it with images: a & b"
+            )
+        return self.grid
+
+    def __str__(self) -> str:
+        """Name the data set for messages."""
+        return type(self).__name__
+
+    @property
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """Names of the sample's values, ``bounds`` and ``transform`` apart."""
+
+    @abstractmethod
+    def read(self, window: Window) -> Sample:
+        """Return the values of a window of the grid, which may hang over its edges; without transforms."""
+
+    @abstractmethod
+    def on(self, grid: GeoBox) -> Self:
+        """Return the data set on another grid; this one stays as it is."""
+
+    def __getitem__(self, query: Query) -> Sample:
+        """Return the sample of a spatial slice.
+
+        Raises
+        ------
+        IndexError
+            If the slice doesn't touch the grid.
+        ValueError
+            If it asks for another resolution than the grid's.
+        GoptGeoError
+            If the pixels can't be read, or a label isn't one of the classes.
+        """
+        grid = self._on_grid()
+        window = self._window(query, grid)
+        sample = self._shown(window)
+        sample["bounds"] = torch.tensor(_bounds(grid, window), dtype=torch.float64)
+        sample["transform"] = torch.tensor(crop(grid, window).affine[:6], dtype=torch.float64)
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def _shown(self, window: Window) -> Sample:
+        sample = self.read(window)
+        if self._region is None:
+            return sample
+        hidden = ~torch.from_numpy(self._region.read(window))
+        for key, value in sample.items():
+            if key == "mask":
+                sample[key] = value.masked_fill(hidden, IGNORED)
+            elif self._region.hides_images:
+                sample[key] = value.masked_fill(hidden, 0)
+        return sample
+
+    def _window(self, query: Query, grid: GeoBox) -> Window:
+        x, y = resolve(self, query)
+        for step, own in zip((x.step, y.step), self._res, strict=True):
+            if step is not None and abs(step - own) > 1e-9 * own:
+                raise ValueError(f"{self}: pixels of {step:g} were asked for, the grid has {own:g}")
+        a, _, c, _, e, f = grid.affine[:6]
+        col = round(((x.start if a > 0 else x.stop) - c) / a)
+        row = round(((y.start if e > 0 else y.stop) - f) / e)
+        window = Window(
+            row, col, max(round((y.stop - y.start) / abs(e)), 1), max(round((x.stop - x.start) / abs(a)), 1)
+        )
+        touched = Window(0, 0, max(grid.shape[0], self._tile_size), max(grid.shape[1], self._tile_size))
+        if window.intersect(touched) is None:
+            raise IndexError(f"{self}: {query} lies outside of the grid with bounds {self.bounds}")
+        return window
+
+    def within(self, region: Region) -> Self:
+        """Return the data set with a part of its pixels alone; this one stays as it is.
+
+        Its index has a row for each of the region's rectangles, so that torchgeo's samplers draw from those. Labels
+        outside of the region are ignored; images too, where the region hides them.
+
+        Raises
+        ------
+        DatasetError
+            If the data set has none of these pixels.
+        """
+        cut = [window.intersect(self._footprint) for window in region.windows]
+        windows = [window for window in cut if window is not None]
+        if not windows:
+            raise DatasetError(str(self), "it has none of the region's pixels", "split the labels of this data set")
+        part = copy.copy(self)
+        part._region = region
+        part._make_index(windows)
+        return part
+
+    def __and__(self, other: GeoDataset) -> ScenePairs:  # type: ignore[override]
+        """Combine two data sets on the grid of the first that has one; both stay as they are."""
+        from gopt_geo.datasets.geo import ScenePairs
+
+        return ScenePairs.of((self, other))
+
+    def __or__(self, other: GeoDataset) -> NoReturn:
+        """Refuse: two rasters of one kind have no common grid to be united on."""
+        found = "data sets on one grid can't be united"
+        raise DatasetError(f"{self} | {other}", found, "build a mosaic first: gdalbuildvrt all.vrt *.tif")
+
+    @property
+    def crs(self) -> Any:
+        """CRS of the grid (pyproj); of the vector file where there is no grid yet."""
+        return self.index.crs
+
+    @crs.setter
+    def crs(self, new: Any) -> None:
+        if new != self.crs:
+            raise DatasetError(str(self), "its CRS is its grid's", "make it on another grid: dataset.on(grid)")
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size along x and y in units of the CRS."""
+        return self._res
+
+    @res.setter
+    def res(self, new: float | tuple[float, float]) -> None:
+        if (new if isinstance(new, tuple) else (new, new)) != self._res:
+            raise DatasetError(str(self), "its resolution is its grid's", "make it on another grid: dataset.on(grid)")
+
+
+def _bounds(grid: GeoBox, window: Window) -> tuple[float, float, float, float]:
+    affine = crop(grid, window).affine
+    x, y = (affine.c, affine.c + affine.a * window.width), (affine.f, affine.f + affine.e * window.height)
+    return min(x), min(y), max(x), max(y)

@@ -1,0 +1,303 @@
+"""Labels on one scene grid: from a raster of class values, or from polygons and points with a field of classes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import shapely
+import torch
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms
+from gopt_geo.datasets.compat import make_index
+from gopt_geo.errors import BandError, DatasetError, GridError
+from gopt_geo.grid import GeoBox, Window, whole_pixel_offset
+from gopt_geo.paths import StrPath
+from gopt_geo.scene import AlignedSource, RasterSource
+from gopt_geo.scene.extent import place_scene
+from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels
+
+if TYPE_CHECKING:
+    from gopt_geo.datasets.classes import ClassTable
+
+__all__ = ["RasterLabels", "VectorLabels"]
+
+_CACHE_BYTES = 128 << 20
+
+
+def _indexes(labels: NDArray[np.int64], classes: ClassTable | None, name: str) -> NDArray[np.uint8]:
+    """Turn label values into class indexes; without classes they are indexes already."""
+    if classes is not None:
+        return np.asarray(classes.index(labels, name), np.uint8)
+    wrong = labels[(labels < 0) | (labels >= IGNORED)]
+    if wrong.size:
+        found = f"label {int(wrong.flat[0])} is none of 0 to {IGNORED - 1}"
+        raise DatasetError(name, found, "say what the values mean with a class list: classes=read_classes(...)")
+    return labels.astype(np.uint8)
+
+
+class RasterLabels(SceneDataset):
+    """Labels from a single-band raster of class values.
+
+    A sample holds ``mask``: int64 [h, w], class indexes; 255 where there is no label.
+
+    Parameters
+    ----------
+    path
+        The raster. Its nodata isn't labelled.
+    classes
+        Which value is which class; None takes values 0 to 254 as the indexes.
+    resampling
+        "nearest", or "mode" (the most frequent label of a pixel's area) for labels finer than the grid.
+    grid, transforms, tile_size
+        See `gopt_geo.datasets.geo.ImageDataset`.
+
+    Raises
+    ------
+    GoptGeoError
+        If the raster can't be used, has several bands or no CRS, or doesn't overlap with the grid. A value
+        outside of the class list is found when it is read.
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        classes: ClassTable | None = None,
+        *,
+        resampling: Literal["nearest", "mode"] = "nearest",
+        grid: GeoBox | None = None,
+        transforms: Transforms | None = None,
+        tile_size: int | None = None,
+    ) -> None:
+        self._name, self.classes, self._resampling = str(path), classes, resampling
+        self.paths = self._name
+        self._open(grid)
+        self._place(self._own_footprint(), transforms, tile_size)
+
+    def _open(self, grid: GeoBox | None) -> None:
+        source = RasterSource(self._name)
+        try:
+            _check_label_raster(source)
+            self._own_grid = source.grid
+            self.grid = source.grid if grid is None else grid
+            self._aligned = AlignedSource(source, self.grid, self._resampling, cache_bytes=_CACHE_BYTES)
+        except BaseException:
+            source.close()
+            raise
+        self._process = os.getpid()
+        self.notices = [self._aligned.notice] if self._aligned.notice else []
+
+    def _own_footprint(self) -> Window:
+        grid = self._on_grid()
+        part, _ = place_scene({"grid": ("the grid", grid), "own": (self._name, self._own_grid)}, grid, "intersection")
+        row, col = whole_pixel_offset(part, grid) or (0, 0)
+        return Window(row, col, *part.shape)
+
+    def __str__(self) -> str:
+        return f"RasterLabels({self._name})"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """``mask``."""
+        return ("mask",)
+
+    def on(self, grid: GeoBox) -> Self:
+        """Return the labels on another grid; these stay as they are."""
+        moved = copy.copy(self)
+        moved._region = None
+        moved._open(grid)
+        moved._place(moved._own_footprint(), self.transforms, self._tile_size)
+        return moved
+
+    def read(self, window: Window) -> Sample:
+        """Return the labels of a window of the grid.
+
+        Raises
+        ------
+        GoptGeoError
+            If a value isn't one of the classes, or isn't whole.
+        """
+        if self._process != os.getpid():  # a forked worker: a handle's place in the file is shared with the parent
+            self._aligned = pickle.loads(pickle.dumps(self._aligned))
+            self._process = os.getpid()
+        values, valid = self._aligned.read(window)
+        labels = values[0].astype(np.int64)
+        if (labels != values[0]).any():
+            raise DatasetError(self._name, "its values aren't whole numbers", "give a raster of class values")
+        mask = np.full(window.shape, IGNORED, np.uint8)
+        mask[valid] = _indexes(labels[valid], self.classes, self._name)
+        return {"mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def _check_label_raster(source: RasterSource) -> None:
+    if source.count != 1:
+        raise BandError(source.name, f"it has {source.count} bands", "give a label raster, which has one")
+    if source.grid.crs is None:
+        raise GridError(source.name, "it has no CRS", "set it with gdal_edit -a_srs")
+
+
+class VectorLabels(SceneDataset):
+    """Labels from a vector file: polygons, and points, with a field that tells their class.
+
+    A sample holds ``mask``: int64 [h, w], class indexes; 255 where there is no feature. A polygon labels the pixels
+    whose centre it holds, a point the pixel it lies in; where features overlap, the later one in the file counts.
+
+    Parameters
+    ----------
+    path
+        A file of any format that GDAL reads.
+    class_field
+        Field with the class: the values of `classes`, or their names. Features without one are passed over.
+    classes
+        Which value or name is which class; None takes values 0 to 254 as the indexes.
+    layer
+        Of a file with several.
+    grid
+        The scene grid; None where the labels are combined with images, whose grid they take.
+    transforms, tile_size
+        See `gopt_geo.datasets.geo.ImageDataset`.
+
+    Raises
+    ------
+    DatasetError
+        If the file can't be read, has no such field, no features, no CRS, lines, or a class that isn't one of
+        `classes`; or if no feature lies on the grid.
+    GridError
+        If there is no way between the CRSs.
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        class_field: str,
+        classes: ClassTable | None = None,
+        *,
+        layer: str | None = None,
+        grid: GeoBox | None = None,
+        transforms: Transforms | None = None,
+        tile_size: int | None = None,
+    ) -> None:
+        self._name, self.classes = str(path), classes
+        self.paths = self._name
+        self.notices = []
+        self._shapes, values, self._crs = _read_features(Path(path), class_field, layer, self.notices)
+        self._values = _class_of(values, classes, f"{self._name}, field {class_field!r}")
+        self.grid, self.transforms, self._tile_size = grid, transforms, tile_size or 1
+        self._raster: ShapeRaster | None = None
+        if grid is None:
+            self.index = make_index([tuple(shapely.total_bounds(self._shapes))], self._crs)
+        else:
+            self._burn(grid)
+
+    def _burn(self, grid: GeoBox) -> None:
+        if grid.crs is None:
+            raise GridError(str(self), "the grid has no CRS", "set it with gdal_edit -a_srs")
+        self.grid = grid
+        shape = (grid.shape[0], grid.shape[1])
+        shapes = to_pixels(self._shapes, self._crs, grid, self._name)
+        self._raster = ShapeRaster(shapes, self._values.tolist(), shape, IGNORED)
+        if self._raster.bounds is None:
+            found = f"none of its {len(self._shapes)} features lies on the grid"
+            raise DatasetError(self._name, found, "check its CRS, and that it shows the same ground")
+        self._place(self._raster.bounds, self.transforms, self._tile_size)
+
+    def __str__(self) -> str:
+        return f"VectorLabels({self._name})"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """``mask``."""
+        return ("mask",)
+
+    def on(self, grid: GeoBox) -> Self:
+        """Return the labels on another grid; these stay as they are."""
+        moved = copy.copy(self)
+        moved._region = None
+        moved._burn(grid)
+        return moved
+
+    def read(self, window: Window) -> Sample:
+        """Return the labels of a window of the grid."""
+        self._on_grid()
+        assert self._raster is not None
+        return {"mask": torch.from_numpy(self._raster.read(window).astype(np.int64))}
+
+
+def _read_features(
+    path: Path, field: str, layer: str | None, notices: list[str]
+) -> tuple[NDArray[np.object_], NDArray[Any], CRS]:
+    """Return valid polygons and points, the values of the field, and the CRS."""
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+
+    if not path.exists():
+        raise DatasetError(path, "there is no such file", "check the path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            layers = [str(entry[0]) for entry in pyogrio.list_layers(path) if entry[1] is not None]
+            if layer is None and len(layers) != 1:
+                found = f"it has several layers ({', '.join(layers)})" if layers else "it has no layer with geometries"
+                raise DatasetError(path, found, "name one with layer=..." if layers else "give polygons with classes")
+            layer = layer or layers[0]
+            fields = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+            if field not in fields:
+                found = f"there is no field {field!r}"
+                raise DatasetError(
+                    path, found, f"choose class_field from {', '.join(fields) or 'a file that has fields'}"
+                )
+            frame: Any = pyogrio.read_dataframe(path, layer=layer, columns=[field])
+    except (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError, RuntimeError) as error:
+        raise DatasetError(path, f"it can't be read ({error})", "give a vector file that GDAL reads") from error
+    shapes = np.asarray(frame.geometry.values, dtype=object)
+    there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
+    if not there.any():
+        raise DatasetError(path, "it has no features", "give polygons with classes")
+    if frame.crs is None:
+        raise DatasetError(path, "it states no CRS", "set it: ogr2ogr -a_srs EPSG:... out.gpkg in.gpkg")
+    known = there & frame[field].notna().to_numpy()
+    if not known.any():
+        raise DatasetError(path, f"no feature has a value in field {field!r}", "choose another class_field")
+    if (there & ~known).any():
+        notices.append(f"{path}: {int((there & ~known).sum())} features without a value in {field!r} are passed over")
+    shapes = np.asarray(shapely.force_2d(shapes[known]), dtype=object)
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    if (shapely.get_dimensions(parts) == 1).any():
+        raise DatasetError(path, "it holds lines, which have no area", "give polygons, such as a buffer around them")
+    if not np.isfinite(shapely.get_coordinates(parts)).all():
+        raise DatasetError(path, "some coordinates aren't finite", "correct it")
+    parts, repaired = polygons_of(np.asarray(parts, dtype=object))
+    if repaired:
+        notices.append(f"{path}: invalid polygons (borders that cross) were made valid")
+    return parts, frame[field].to_numpy()[known][owner], CRS.from_user_input(frame.crs)
+
+
+def _class_of(values: NDArray[Any], classes: ClassTable | None, name: str) -> NDArray[np.uint8]:
+    """Turn a field's values, numbers or names, into class indexes."""
+    if classes is not None and values.dtype.kind not in "iuf":
+        by_name = {str(one): value for one, value in zip(classes.names, classes.values, strict=True)}
+        unknown = sorted({str(value) for value in values if str(value) not in by_name and not _is_whole(value)})
+        if unknown:
+            raise DatasetError(
+                name, f"{unknown[0]!r} is none of the classes", f"the class list has {', '.join(by_name)}"
+            )
+        values = np.array([by_name[str(v)] if str(v) in by_name else int(v) for v in values], np.int64)
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        remedy = "give the class list that holds these names: classes=read_classes(...)"
+        raise DatasetError(name, f"{str(values[0])!r} isn't a number", remedy) from None
+    if (numbers != np.rint(numbers)).any():
+        raise DatasetError(name, "its values aren't whole numbers", "choose a field of class values")
+    return _indexes(numbers.astype(np.int64), classes, name)
+
+
+def _is_whole(value: object) -> bool:
+    return str(value).strip().lstrip("-").isdecimal()
