@@ -1,8 +1,8 @@
 """Rate and accuracy of sampling co-registered pairs in different CRSs, against plain torchgeo on the same files.
 
-Optical (three bands, uint16, UTM 32N) and SAR (one band, float32, UTM 33N) are made in a temporary folder. Both read the
-same random windows through a DataLoader with one worker, in turns within one run. Accuracy is that of our SAR samples
-against one bilinear warp in double precision (pyproj and scipy), relative to the signal's range.
+Optical (three bands, uint16, UTM 32N) and SAR (one band, float32, UTM 33N) are made in a temporary folder. Both
+libraries read the same random windows through a DataLoader with one worker, in turns within one run. Accuracy is that
+of our SAR samples against one bilinear warp in double precision (pyproj and scipy), relative to the signal's range.
 
 Run: python benchmarks/sampling.py [--size 4000] [--samples 400] [--turns 3] [--output benchmarks/results/sampling.json]
 Exit code 1 where a budget is missed.

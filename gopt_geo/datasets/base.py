@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gopt_geo.datasets.classes import IGNORED
 from gopt_geo.datasets.compat import GeoDataset, Query, make_index, resolve
 from gopt_geo.errors import DatasetError, GridError
 from gopt_geo.grid import GeoBox, Window, crop
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from gopt_geo.datasets.geo import ScenePairs
 
 __all__ = ["IGNORED", "Region", "Sample", "SceneDataset", "Transforms"]
-
-IGNORED = 255
-"""Value of a mask's pixels that carry no label."""
 
 Sample = dict[str, Tensor]
 Transforms = Callable[[Sample], Sample]

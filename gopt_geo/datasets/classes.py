@@ -1,0 +1,183 @@
+"""Lists of classes: which value of a label means which class, and how classes are called and drawn."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gopt_geo.errors import DatasetError
+from gopt_geo.paths import StrPath
+
+__all__ = ["IGNORED", "ClassTable", "read_classes"]
+
+IGNORED = 255
+"""Class index of pixels that carry no label."""
+
+_LARGEST = 1 << 20  # bytes of a class list
+_REMEDY = "write it as in docs/geodatasets.md: classes: [{value: 1, name: water, color: '#0000ff'}, ...]"
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Classes in order: the class at position i has the index i.
+
+    Parameters
+    ----------
+    values
+        Label value of each class, whole numbers, all different.
+    names
+        Name of each class, all different.
+    colours
+        ``#rrggbb`` of each class; empty: spread over the colour circle.
+    ignore
+        Label values that mean "not labelled".
+
+    Raises
+    ------
+    DatasetError
+        If there are no classes, more than 255, a value or name occurs twice, or numbers of entries differ.
+    """
+
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+    colours: tuple[str, ...] = ()
+    ignore: tuple[int, ...] = ()
+    source: str = field(default="class list", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.colours:
+            object.__setattr__(self, "colours", _colours(len(self.values)))
+        found = None
+        if not 1 <= len(self.values) <= IGNORED:
+            found = f"{len(self.values)} classes"
+        elif not len(self.values) == len(self.names) == len(self.colours):
+            found = f"{len(self.values)} values, {len(self.names)} names, {len(self.colours)} colours"
+        elif (twice := _twice([*self.values, *self.ignore])) is not None:
+            found = f"value {twice} occurs twice"
+        elif (same := _twice(self.names)) is not None:
+            found = f"the name {same!r} occurs twice"
+        if found is not None:
+            raise DatasetError(self.source, found, "give 1 to 255 classes, each with a value and name of its own")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def index(self, labels: NDArray[Any], subject: str) -> NDArray[np.uint8]:
+        """Turn label values into class indexes.
+
+        Parameters
+        ----------
+        labels
+            Whole numbers, of any shape.
+        subject
+            What the message calls their origin.
+
+        Returns
+        -------
+        uint8, of the same shape; 255 where the value is one of `ignore`.
+
+        Raises
+        ------
+        DatasetError
+            If a value is neither a class nor to be ignored.
+        """
+        known = np.array([*self.values, *self.ignore], np.int64)
+        means = np.array([*range(len(self.values)), *[IGNORED] * len(self.ignore)], np.uint8)
+        order = np.argsort(known)
+        known, means = known[order], means[order]
+        numbers = np.asarray(labels, np.int64)
+        places = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+        wrong = known[places] != numbers
+        if wrong.any():
+            raise DatasetError(
+                subject,
+                f"label {int(numbers[wrong].flat[0])} is none of the classes ({self._listed()})",
+                "add it to the class list, or to its values to ignore",
+            )
+        return means[places]
+
+    def _listed(self) -> str:
+        shown = ", ".join(f"{value} {name}" for value, name in zip(self.values[:12], self.names, strict=False))
+        more = f" and {len(self.values) - 12} more" if len(self.values) > 12 else ""
+        ignored = f"; ignored: {', '.join(map(str, self.ignore))}" if self.ignore else ""
+        return shown + more + ignored
+
+
+def _twice(items: Sequence[int] | Sequence[str]) -> int | str | None:
+    seen: set[int | str] = set()
+    for item in items:
+        if item in seen:
+            return item
+        seen.add(item)
+    return None
+
+
+def _colours(count: int) -> tuple[str, ...]:
+    """Return distinct colours; three rounds of lightness, so that neighbours on the circle differ in it."""
+    found = []
+    for i in range(count):
+        parts = colorsys.hls_to_rgb(i / max(count, 1), (0.35, 0.5, 0.65)[i % 3], 0.75)
+        found.append("#" + "".join(f"{round(255 * part):02x}" for part in parts))
+    return tuple(found)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Class(_Strict):
+    value: int
+    name: str = Field(min_length=1)
+    color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class _File(_Strict):
+    classes: list[_Class] = Field(min_length=1)
+    ignore: list[int] = []
+
+    @field_validator("classes")
+    @classmethod
+    def _all_or_none(cls, classes: list[_Class]) -> list[_Class]:
+        if len({one.color is None for one in classes}) > 1:
+            raise ValueError("give every class a color, or none")
+        return classes
+
+
+def read_classes(path: StrPath) -> ClassTable:
+    """Read a class list (``classes.yaml``): values, names, colours, and values to ignore.
+
+    Raises
+    ------
+    DatasetError
+        If the file can't be read, or isn't such a list; the message names the entry.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise DatasetError(path, f"{path.stat().st_size} bytes are no class list", _REMEDY)
+        document = yaml.safe_load(path.read_text("utf-8"))
+        read = _File.model_validate(document if document is not None else {})
+    except OSError as error:
+        raise DatasetError(path, f"it can't be read ({error.strerror})", "check the path") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DatasetError(path, f"{where}: {first['msg']}", _REMEDY) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DatasetError(path, f"it isn't YAML ({error})", _REMEDY) from error
+    colours = tuple(one.color for one in read.classes if one.color is not None)
+    return ClassTable(
+        tuple(one.value for one in read.classes),
+        tuple(one.name for one in read.classes),
+        colours,
+        tuple(read.ignore),
+        source=str(path),
+    )
