@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -20,6 +20,7 @@ from gopt_geo.outputs.vectors import vectorize as write_polygons
 from gopt_geo.paths import StrPath, as_paths
 from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import SceneSpec, write_scene
+from gopt_geo.sources import SourceOptions
 
 __all__ = ["PredictReport", "Progress", "evaluate", "info", "predict", "simulate_files", "vectorize"]
 
@@ -36,15 +37,10 @@ def info(
     groups: StrPath | None = None,
     pack: StrPath | None = None,
     backbone_weights: StrPath | None = None,
-    optical_bands: str | None = None,
-    sar_bands: str | None = None,
-    optical_units: str | None = None,
-    sar_units: str | None = None,
-    cloud_mask: StrPath | None = None,
-    pixel_grid: bool = False,
     window: tuple[int, int, int, int] | None = None,
     layers: Sequence[int] | None = None,
     overwrite: bool = False,
+    **said: Unpack[SourceOptions],
 ) -> dict[str, Any]:
     """Describe a raster, a pack, or an optical and a SAR raster together, as plain data.
 
@@ -57,8 +53,7 @@ def info(
     groups
         Of a scene pair, also draw the groups that the pack's model makes of it to this .png, and tell how they are
         used, under the key "groups".
-    pack, backbone_weights, optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid, window, layers,
-    overwrite
+    pack, backbone_weights, window, layers, overwrite, said
         For ``groups`` alone; see `gopt_geo.groups.picture_groups`.
 
     Returns
@@ -73,15 +68,10 @@ def info(
     options: dict[str, Any] = {
         "pack": pack,
         "backbone_weights": backbone_weights,
-        "optical_bands": optical_bands,
-        "sar_bands": sar_bands,
-        "optical_units": optical_units,
-        "sar_units": sar_units,
-        "cloud_mask": cloud_mask,
-        "pixel_grid": pixel_grid,
         "window": window,
         "layers": layers,
         "overwrite": overwrite,
+        **said,
     }
     if groups is None:
         for name, value in options.items():

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from operator import index
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, Unpack, cast
 
 from gopt_geo.ceiling import bounded_gdal_cache, check_tiles
 from gopt_geo.errors import GoptGeoError, OutputError, PackError, SourceError
@@ -19,11 +19,9 @@ from gopt_geo.models.diagnostics import LayerUsage
 from gopt_geo.outputs.groups import GroupPanel, draw_groups
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.packs import Pack, load_model
-from gopt_geo.paths import StrPath, optional_path
+from gopt_geo.paths import StrPath
 from gopt_geo.prediction import choose_pack
-from gopt_geo.scene import open_scene
-from gopt_geo.scene.bandfiles import input_files
-from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
+from gopt_geo.sources import SceneInputs, SceneOptions, SourceOptions, check_modalities, odd_pixel_size
 
 __all__ = ["picture_groups"]
 
@@ -38,15 +36,10 @@ def picture_groups(
     *,
     pack: StrPath | None = None,
     backbone_weights: StrPath | None = None,
-    optical_bands: str | None = None,
-    sar_bands: str | None = None,
-    optical_units: str | None = None,
-    sar_units: str | None = None,
-    cloud_mask: StrPath | None = None,
-    pixel_grid: bool = False,
     window: tuple[int, int, int, int] | None = None,
     layers: Sequence[int] | None = None,
     overwrite: bool = False,
+    **said: Unpack[SourceOptions],
 ) -> dict[str, Any]:
     """Draw the groups that a pack's model makes of a scene, and tell how they are used.
 
@@ -58,7 +51,7 @@ def picture_groups(
         The PNG to write.
     pack
         Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
-    backbone_weights, optical_bands, sar_bands, optical_units, sar_units, cloud_mask, pixel_grid
+    backbone_weights
         See `gopt_geo.predict`.
     window
         First column, first row, width and height, in pixels of the optical raster; it is widened to whole tokens.
@@ -67,6 +60,8 @@ def picture_groups(
         Which prompted layers; None: all.
     overwrite
         Replace a picture that exists.
+    said
+        Of the sources: see `gopt_geo.sources.SourceOptions`.
 
     Returns
     -------
@@ -77,13 +72,11 @@ def picture_groups(
     GoptGeoError
         If an input, the pack, an option or the output doesn't serve; nothing stands at the picture's path then.
     """
-    optical, sar, picture, cloud_mask = Path(optical), Path(sar), Path(picture), optional_path(cloud_mask)
+    picture, inputs = Path(picture), SceneInputs(optical, sar, cast("SceneOptions", said))
     pixels = _numbers("--window", window, 4) if window is not None else None
     shown_layers = _numbers("--layers", layers) if layers is not None else None
-    inputs = {"optical": optical, "sar": sar}
-    also = [path for path in (pack, backbone_weights, cloud_mask) if path is not None]
-    also += [file for path in inputs.values() for file in input_files(path)]
-    with Staging(overwrite, inputs=also) as staging:
+    also = [path for path in (pack, backbone_weights) if path is not None]
+    with Staging(overwrite, inputs=[*also, *inputs.files()]) as staging:
         staged = staging.path(picture, (".png",))
         if find_spec("matplotlib") is None:
             raise OutputError(picture, "matplotlib isn't installed", "pip install 'gopt-geo[report]'")
@@ -92,10 +85,8 @@ def picture_groups(
             chosen, notices = choose_pack(pack)
             meta = chosen.meta
             _check_groups(chosen)
-            check_modalities(chosen, inputs)
-            radar = source_spec("sar", sar, meta, bands=sar_bands, units=sar_units)
-            image = source_spec("optical", optical, meta, bands=optical_bands, units=optical_units, mask=cloud_mask)
-            scene = stack.enter_context(open_scene(image, {"sar": radar}, pixel_grid=pixel_grid))
+            check_modalities(chosen, inputs.sources)
+            scene = stack.enter_context(inputs.open(meta))
             plan = TilePlan(scene.shape, meta.tile_size, 0)
             asked = _asked(pixels, plan)
             notices += scene.notices
@@ -108,8 +99,8 @@ def picture_groups(
         told = canvas.usage.layers()
         shown = canvas.window.clip(plan.shape)  # whole tokens may hang over the scene's edges
         assert shown is not None
-        _check_data(told, sar, asked if window is not None else None, sar_units)
-        _draw(staged, canvas, told, meta.config.groups, f"{meta.title}: {_where(shown)} of {optical.name}")
+        _check_data(told, sar, asked if window is not None else None, said.get("sar_units"))
+        _draw(staged, canvas, told, meta.config.groups, f"{meta.title}: {_where(shown)} of {inputs.names['optical']}")
         staging.publish()
     return {
         "picture": str(picture),
@@ -186,7 +177,7 @@ def _asked(window: tuple[int, ...] | None, plan: TilePlan) -> Window:
     return Window(row, col, down, across)
 
 
-def _check_data(told: Sequence[LayerUsage], sar: Path, asked: Window | None, units: str | None) -> None:
+def _check_data(told: Sequence[LayerUsage], sar: StrPath, asked: Window | None, units: str | None) -> None:
     """Refuse a window of which there is nothing to show; ``asked`` is None where the window wasn't."""
     if any(usage.tokens for usage in told):
         return

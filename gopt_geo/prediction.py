@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Unpack
 
 import torch
 
@@ -32,10 +32,8 @@ from gopt_geo.outputs.staging import Staging
 from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
 from gopt_geo.paths import StrPath, as_paths, optional_path
-from gopt_geo.scene import BLOCK, Scene, open_scene
-from gopt_geo.scene.bandfiles import input_files, input_name
-from gopt_geo.scene.extent import Extent
-from gopt_geo.sources import check_modalities, odd_pixel_size, source_spec
+from gopt_geo.scene import BLOCK, Scene
+from gopt_geo.sources import SceneInputs, SceneOptions, check_modalities, odd_pixel_size
 
 __all__ = ["PredictReport", "choose_pack", "predict"]
 
@@ -96,7 +94,7 @@ def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
     return read, notices
 
 
-def _check_resolution(scene: Scene, meta: PackMeta, optical: Path, allowed: bool) -> list[str]:
+def _check_resolution(scene: Scene, meta: PackMeta, optical: StrPath, allowed: bool) -> list[str]:
     """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found."""
     if scene.grid.crs is None:
         return [f"no CRS: the pixel size can't be checked against the pack's {meta.resolution_m:g} m"]
@@ -174,7 +172,7 @@ def _memory_notices(run: RunReport, options: TileOptions, targets: Targets) -> l
     return notices
 
 
-def _tags(pack: Pack, options: TileOptions, inputs: dict[str, Path], scene: Scene) -> dict[str, str]:
+def _tags(pack: Pack, options: TileOptions, inputs: SceneInputs, scene: Scene) -> dict[str, str]:
     """Tags that say how the map was made."""
     meta = pack.meta
     tags = {
@@ -188,7 +186,7 @@ def _tags(pack: Pack, options: TileOptions, inputs: dict[str, Path], scene: Scen
         "GOPT_GEO_TILES": f"size {options.tile_size}, overlap {options.overlap}, batch {options.batch_size}, "
         f"blend {options.blend}",
     }
-    tags |= {f"GOPT_GEO_INPUT_{name.upper()}": input_name(path) for name, path in inputs.items()}
+    tags |= {f"GOPT_GEO_INPUT_{modality.upper()}": name for modality, name in inputs.names.items()}
     if meta.notice:
         tags["GOPT_GEO_NOTICE"] = meta.notice
     if scene.grid.crs is None:
@@ -203,16 +201,7 @@ def predict(
     *,
     pack: StrPath | None = None,
     backbone_weights: StrPath | None = None,
-    optical_bands: str | None = None,
-    sar_bands: str | None = None,
-    optical_units: str | None = None,
-    sar_units: str | None = None,
-    cloud_mask: StrPath | None = None,
-    grid: str = "optical",
-    extent: Extent = "optical",
-    resolution: float | None = None,
     allow_resolution: bool = False,
-    pixel_grid: bool = False,
     aoi: StrPath | None = None,
     aoi_crs: str | None = None,
     confidence: StrPath | None = None,
@@ -227,6 +216,7 @@ def predict(
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    **said: Unpack[SceneOptions],
 ) -> PredictReport:
     """Map land cover from an optical and a SAR raster.
 
@@ -242,24 +232,8 @@ def predict(
         Prompt pack; else ``GOPT_GEO_PACK``, else the embedded demo pack.
     backbone_weights
         File with the weights of the pack's backbone; else see `gopt_geo.models.load_backbone`.
-    optical_bands, sar_bands
-        Comma-separated band numbers (from 1) or names, in the pack's order.
-    optical_units
-        ``reflectance``, ``dn10000``, ``byte`` or ``raw``.
-    sar_units
-        ``db``, ``power``, ``amplitude`` or ``raw``.
-    cloud_mask
-        Raster: where it isn't 0, optical pixels count as missing.
-    grid
-        ``optical``, ``sar`` or a raster's path: whose grid the map takes.
-    extent
-        ``optical``, ``intersection`` or ``union``.
-    resolution
-        Pixel size of the map in units of the grid's CRS.
     allow_resolution
         Accept a pixel size more than 1.5 times away from the pack's.
-    pixel_grid
-        Accept rasters without a CRS if their shapes are equal; the map then has none either.
     aoi, aoi_crs
         Area of interest, see `gopt_geo.aoi.read_aoi`: the map is cut to the smallest window of the scene grid that
         holds it; outside the polygons it is nodata, inside it is what it would be without. CRS of a text, else
@@ -280,6 +254,8 @@ def predict(
         Replace results that exist.
     progress
         Called now and then.
+    said
+        Of the sources and the grid: see `gopt_geo.sources.SceneOptions`.
 
     Returns
     -------
@@ -292,12 +268,9 @@ def predict(
         then.
     """
     started = time.monotonic()
-    optical, sar, outputs = Path(optical), optional_path(sar), as_paths(outputs)
-    pack, backbone_weights, cloud_mask = (optional_path(path) for path in (pack, backbone_weights, cloud_mask))
+    inputs, outputs = SceneInputs(optical, sar, said), as_paths(outputs)
+    pack, backbone_weights = optional_path(pack), optional_path(backbone_weights)
     confidence, preview, reference = (optional_path(path) for path in (confidence, preview, reference))
-    if extent not in get_args(Extent):
-        raise GoptGeoError(f"--extent {extent}", "no such extent", f"use {', '.join(get_args(Extent))}")
-    inputs = {"optical": optical} | ({"sar": sar} if sar is not None else {})
     if reference is not None and preview is None:
         raise GoptGeoError(
             "--reference", "it is shown in the preview alone", "name one with --preview, or leave it out"
@@ -305,17 +278,15 @@ def predict(
     if aoi is None and aoi_crs is not None:
         raise AoiError("--aoi-crs", "it needs --aoi", "name an area, or leave it out")
     area = read_aoi(aoi, aoi_crs) if aoi is not None else None
-    lattice = None if grid in ("optical", "sar") else grid
-    given = (cloud_mask, reference, pack, backbone_weights, lattice, area.path if area is not None else None)
+    given = (reference, pack, backbone_weights, area.path if area is not None else None)
     also = [path for path in given if path is not None]
-    also += [file for path in inputs.values() for file in input_files(path)]
-    with Staging(overwrite, inputs=also) as staging:
+    with Staging(overwrite, inputs=[*also, *inputs.files()]) as staging:
         with ExitStack() as stack:
             targets = Targets.stage(staging, stack, outputs, confidence, preview)
             stack.enter_context(bounded_gdal_cache())
             chosen, notices = choose_pack(pack)
             meta = chosen.meta
-            check_modalities(chosen, inputs)
+            check_modalities(chosen, inputs.sources)
             options = _options(
                 meta,
                 tile_size,
@@ -326,21 +297,8 @@ def predict(
                 max_memory=max_memory,
                 device=device,
             )
-            auxiliary = {}
-            if sar is not None:
-                auxiliary["sar"] = source_spec("sar", sar, meta, bands=sar_bands, units=sar_units)
-            sources = len(inputs) + (cloud_mask is not None)
-            scene = stack.enter_context(
-                open_scene(
-                    source_spec("optical", optical, meta, bands=optical_bands, units=optical_units, mask=cloud_mask),
-                    auxiliary,
-                    grid=grid,
-                    extent=extent,
-                    resolution=resolution,
-                    pixel_grid=pixel_grid,
-                    cache_bytes=cache_share(options.max_memory, sources) if options.max_memory else None,
-                )
-            )
+            cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
+            scene = stack.enter_context(inputs.open(meta, cache))
             mask = area.on(scene.grid) if area is not None else None
             notices += mask.notices if mask is not None else ()
             for path in targets.vectors:

@@ -4,21 +4,144 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, get_args
 
-from gopt_geo.errors import BandError, PackError
+from gopt_geo.errors import BandError, GoptGeoError, PackError
 from gopt_geo.grid import pixel_size_m
 from gopt_geo.packs import Pack, PackMeta
-from gopt_geo.scene import Scene, SourceSpec
+from gopt_geo.paths import StrPath, optional_path
+from gopt_geo.scene import Scene, SourceSpec, open_scene
+from gopt_geo.scene.bandfiles import input_files, input_name
+from gopt_geo.scene.extent import Extent
 
-__all__ = ["check_modalities", "odd_pixel_size", "source_spec"]
+__all__ = ["SceneInputs", "SceneOptions", "SourceOptions", "check_modalities", "odd_pixel_size", "source_spec"]
 
 _RATIO = 1.5  # promise 7: pixels further from the pack's in size than this
 
 
+class SourceOptions(TypedDict, total=False):
+    """What can be said of a scene's two sources, by keyword.
+
+    Attributes
+    ----------
+    optical_bands, sar_bands
+        Comma-separated band numbers (from 1) or names, in the pack's order.
+    optical_units
+        ``reflectance``, ``dn10000``, ``byte`` or ``raw``.
+    sar_units
+        ``db``, ``power``, ``amplitude`` or ``raw``.
+    cloud_mask
+        Raster: where it isn't 0, optical pixels count as missing.
+    pixel_grid
+        Accept rasters without a CRS if their shapes are equal; what is made of them then has none either.
+    """
+
+    optical_bands: str | None
+    sar_bands: str | None
+    optical_units: str | None
+    sar_units: str | None
+    cloud_mask: StrPath | None
+    pixel_grid: bool
+
+
+class SceneOptions(SourceOptions, total=False):
+    """What can be said of a scene, by keyword: `SourceOptions`, and the grid.
+
+    Attributes
+    ----------
+    grid
+        ``optical``, ``sar`` or a raster's path: whose grid the scene takes.
+    extent
+        ``optical``, ``intersection`` or ``union``.
+    resolution
+        Pixel size of the scene in units of the grid's CRS.
+    """
+
+    grid: StrPath
+    extent: Extent
+    resolution: float | None
+
+
+@dataclass(frozen=True)
+class SceneInputs:
+    """The sources of a scene, and what the user says of them.
+
+    Attributes
+    ----------
+    optical, sar
+        A raster's path, or what else names a source (docs/sources.md); without SAR there is the optical one alone.
+    said
+        See `SceneOptions`.
+
+    Raises
+    ------
+    GoptGeoError
+        If there is no such extent.
+    TypeError
+        If there is no such option.
+    """
+
+    optical: StrPath
+    sar: StrPath | None
+    said: SceneOptions = field(default_factory=SceneOptions)
+
+    def __post_init__(self) -> None:
+        strange = sorted(set(self.said) - set(SceneOptions.__annotations__))
+        if strange:
+            raise TypeError(
+                f"there is no option {strange[0]!r}; the options are {', '.join(SceneOptions.__annotations__)}"
+            )
+        extent = self.said.get("extent", "optical")
+        if extent not in get_args(Extent):
+            raise GoptGeoError(f"--extent {extent}", "no such extent", f"use {', '.join(get_args(Extent))}")
+
+    @property
+    def sources(self) -> dict[str, StrPath]:
+        """The sources by modality."""
+        return {"optical": self.optical} | ({"sar": self.sar} if self.sar is not None else {})
+
+    @property
+    def count(self) -> int:
+        """How many rasters are warped, a mask included."""
+        return len(self.sources) + (self.said.get("cloud_mask") is not None)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the sources are called in a result's tags, by modality."""
+        return {modality: input_name(source) for modality, source in self.sources.items()}
+
+    def files(self) -> list[Path]:
+        """Return all files that are read, for the check that no result replaces one."""
+        given = [self.said.get("cloud_mask"), self.said.get("grid", "optical")]
+        also = [Path(path) for path in given if path is not None and path not in ("optical", "sar")]
+        return also + [file for source in self.sources.values() for file in input_files(source)]
+
+    def open(self, meta: PackMeta, cache_bytes: int | None = None) -> Scene:
+        """Open the scene for a pack; see `gopt_geo.scene.open_scene` for `cache_bytes` and the errors."""
+        said = self.said
+        mask = optional_path(said.get("cloud_mask"))
+        bands, units = said.get("optical_bands"), said.get("optical_units")
+        optical = source_spec("optical", self.optical, meta, bands=bands, units=units, mask=mask)
+        auxiliary = {}
+        if self.sar is not None:
+            bands, units = said.get("sar_bands"), said.get("sar_units")
+            auxiliary["sar"] = source_spec("sar", self.sar, meta, bands=bands, units=units)
+        return open_scene(
+            optical,
+            auxiliary,
+            grid=said.get("grid", "optical"),
+            extent=said.get("extent", "optical"),
+            resolution=said.get("resolution"),
+            pixel_grid=said.get("pixel_grid", False),
+            cache_bytes=cache_bytes,
+        )
+
+
 def source_spec(
     name: str,
-    path: Path,
+    path: StrPath,
     meta: PackMeta,
     *,
     bands: str | None = None,

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from gopt_geo_cli.predict import OpticalUnits, SarUnits
+from gopt_geo_cli.options import (
+    BackboneWeightsOption,
+    CloudMaskOption,
+    OpticalBandsOption,
+    OpticalUnitsOption,
+    PackOption,
+    PixelGridOption,
+    SarBandsOption,
+    SarUnitsOption,
+)
 from gopt_geo_cli.say import say_notices
 
 __all__ = ["info"]
@@ -79,22 +88,14 @@ def info(
             help="Also draw the groups that the pack's model makes of the pair to this .png, and tell their use."
         ),
     ] = None,
-    pack: Annotated[
-        Path | None, typer.Option(help="Prompt pack; else the variable GOPT_GEO_PACK, else the embedded demo pack.")
-    ] = None,
-    backbone_weights: Annotated[
-        Path | None, typer.Option(help="File with the weights of the pack's backbone, as for predict.")
-    ] = None,
-    optical_bands: Annotated[str | None, typer.Option(help="Optical bands, as for predict.")] = None,
-    sar_bands: Annotated[str | None, typer.Option(help="SAR bands, as for predict.")] = None,
-    optical_units: Annotated[OpticalUnits | None, typer.Option(help="Optical values, as for predict.")] = None,
-    sar_units: Annotated[SarUnits | None, typer.Option(help="SAR values, as for predict.")] = None,
-    cloud_mask: Annotated[
-        Path | None, typer.Option(help="Raster that isn't 0 where optical pixels are missing.")
-    ] = None,
-    pixel_grid: Annotated[
-        bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
-    ] = False,
+    pack: PackOption = None,
+    backbone_weights: BackboneWeightsOption = None,
+    optical_bands: OpticalBandsOption = None,
+    sar_bands: SarBandsOption = None,
+    optical_units: OpticalUnitsOption = None,
+    sar_units: SarUnitsOption = None,
+    cloud_mask: CloudMaskOption = None,
+    pixel_grid: PixelGridOption = False,
     window: Annotated[
         str | None,
         typer.Option(metavar="COL,ROW,WIDTH,HEIGHT", help="Pixels to look at; else 4 x 4 tiles in the middle."),

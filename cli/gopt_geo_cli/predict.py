@@ -8,28 +8,20 @@ from typing import Annotated
 
 import typer
 
+from gopt_geo_cli.options import (
+    BackboneWeightsOption,
+    CloudMaskOption,
+    OpticalBandsOption,
+    OpticalUnitsOption,
+    PackOption,
+    PixelGridOption,
+    SarBandsOption,
+    SarUnitsOption,
+)
 from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.say import say_notices, say_written
 
 __all__ = ["predict"]
-
-
-class OpticalUnits(Enum):
-    """What optical pixel values mean."""
-
-    reflectance = "reflectance"
-    dn10000 = "dn10000"
-    byte = "byte"
-    raw = "raw"
-
-
-class SarUnits(Enum):
-    """What SAR pixel values mean."""
-
-    db = "db"
-    power = "power"
-    amplitude = "amplitude"
-    raw = "raw"
 
 
 class Extent(Enum):
@@ -62,31 +54,13 @@ def predict(
             help="Result; its ending decides the product: .tif, .gpkg, .geojson, .fgb, .parquet. May be repeated.",
         ),
     ],
-    pack: Annotated[
-        Path | None,
-        typer.Option(help="Prompt pack; else the environment variable GOPT_GEO_PACK, else the embedded demo pack."),
-    ] = None,
-    backbone_weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the weights of the pack's backbone; else found by name in the folder GOPT_GEO_BACKBONES, or"
-            " downloaded."
-        ),
-    ] = None,
-    optical_bands: Annotated[
-        str | None,
-        typer.Option(help="Optical bands in the pack's order, by number or name: 4,3,2 or B04,B03,B02."),
-    ] = None,
-    sar_bands: Annotated[str | None, typer.Option(help="SAR bands in the pack's order: 1,2 or VV,VH.")] = None,
-    optical_units: Annotated[
-        OpticalUnits | None,
-        typer.Option(help="Optical values: reflectance, dn10000 (value/10000), byte (value/255), raw (as they are)."),
-    ] = None,
-    sar_units: Annotated[SarUnits | None, typer.Option(help="SAR values; integers need this stated.")] = None,
-    cloud_mask: Annotated[
-        Path | None,
-        typer.Option(help="Raster, any grid: where it isn't 0 the optical pixels are taken as missing."),
-    ] = None,
+    pack: PackOption = None,
+    backbone_weights: BackboneWeightsOption = None,
+    optical_bands: OpticalBandsOption = None,
+    sar_bands: SarBandsOption = None,
+    optical_units: OpticalUnitsOption = None,
+    sar_units: SarUnitsOption = None,
+    cloud_mask: CloudMaskOption = None,
     grid: Annotated[
         str, typer.Option(help="Grid of the result: optical, sar, or a raster whose grid to take.")
     ] = "optical",
@@ -98,9 +72,7 @@ def predict(
         bool,
         typer.Option("--allow-resolution", help="Accept a pixel size more than 1.5x away from the pack's."),
     ] = False,
-    pixel_grid: Annotated[
-        bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
-    ] = False,
+    pixel_grid: PixelGridOption = False,
     aoi: Annotated[
         str | None,
         typer.Option(

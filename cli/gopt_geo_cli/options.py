@@ -1,0 +1,69 @@
+"""Options that several commands share: what is said of a scene's sources, and of the pack."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "BackboneWeightsOption",
+    "CloudMaskOption",
+    "OpticalBandsOption",
+    "OpticalUnits",
+    "OpticalUnitsOption",
+    "PackOption",
+    "PixelGridOption",
+    "SarBandsOption",
+    "SarUnits",
+    "SarUnitsOption",
+]
+
+
+class OpticalUnits(Enum):
+    """What optical pixel values mean."""
+
+    reflectance = "reflectance"
+    dn10000 = "dn10000"
+    byte = "byte"
+    raw = "raw"
+
+
+class SarUnits(Enum):
+    """What SAR pixel values mean."""
+
+    db = "db"
+    power = "power"
+    amplitude = "amplitude"
+    raw = "raw"
+
+
+PackOption = Annotated[
+    Path | None, typer.Option(help="Prompt pack; else the variable GOPT_GEO_PACK, else the embedded demo pack.")
+]
+BackboneWeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the weights of the pack's backbone; else found by name in the folder GOPT_GEO_BACKBONES, or"
+        " downloaded."
+    ),
+]
+OpticalBandsOption = Annotated[
+    str | None,
+    typer.Option(help="Optical bands in the pack's order, by number or name: 4,3,2 or B04,B03,B02."),
+]
+SarBandsOption = Annotated[str | None, typer.Option(help="SAR bands in the pack's order: 1,2 or VV,VH.")]
+OpticalUnitsOption = Annotated[
+    OpticalUnits | None,
+    typer.Option(help="Optical values: reflectance, dn10000 (value/10000), byte (value/255), raw (as they are)."),
+]
+SarUnitsOption = Annotated[SarUnits | None, typer.Option(help="SAR values; integers need this stated.")]
+CloudMaskOption = Annotated[
+    Path | None,
+    typer.Option(help="Raster, any grid: where it isn't 0 the optical pixels are taken as missing."),
+]
+PixelGridOption = Annotated[
+    bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
+]
