@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class StackedSource:
         self.dtype: np.dtype[Any] = np.result_type(*(source.dtype for source in sources))
         self.tags = tuple(tag for source in sources for tag in source.tags)
         self.band_names = tuple(band for source in sources for band in source.band_names)
+        self.file_tags: Mapping[str, str] = sources[0].file_tags
         self.has_gcps = any(source.has_gcps for source in sources)
         self.has_palette = any(source.has_palette for source in sources)
 

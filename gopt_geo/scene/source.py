@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
@@ -54,6 +54,7 @@ class PixelSource(Protocol):
     band_names: tuple[str, ...]
     has_gcps: bool
     has_palette: bool
+    file_tags: Mapping[str, str]
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read a window, which may hang over the source's edges: values [C, h, w] and joint validity [h, w]."""
@@ -128,6 +129,8 @@ class RasterSource:
         Scale, offset and unit of each chosen band.
     has_gcps, has_palette : bool
         Whether ground control points alone place the file; whether a chosen band indexes a colour table.
+    file_tags : Mapping
+        What the file says of itself besides, such as its product type and date.
 
     Raises
     ------
@@ -181,6 +184,7 @@ class RasterSource:
         )
         self._nodata = tuple(dataset.nodatavals[i - 1] for i in self.indexes)
         self.has_palette = any(interpretation[i - 1] == ColorInterp.palette for i in self.indexes)
+        self.file_tags: Mapping[str, str] = dataset.tags()
         self.has_gcps = bool(dataset.gcps[0]) and dataset.transform.is_identity
         self.grid: GeoBox = grid_of(dataset)
         if self.grid.crs is not None and dataset.transform.is_identity:
