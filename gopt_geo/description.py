@@ -199,12 +199,9 @@ def _together(optical: PixelSource, sar: PixelSource) -> dict[str, Any]:
         "notice": None,
         "problem": None,
     }
-    by_points = [source.name for source in (optical, sar) if source.has_gcps]
-    if by_points:
-        told["problem"] = (
-            f"{' and '.join(by_points)}: placed by ground control points alone; warp it first with gdalwarp"
-        )
-        return told
+    for source in (optical, sar):
+        if source.not_placed is not None:
+            return {**told, "problem": str(source.not_placed)}
     if crs == (None, None):
         equal = optical.grid.shape == sar.grid.shape
         told["problem"] = "neither raster has a CRS; set it with gdal_edit -a_srs" + (
@@ -212,13 +209,14 @@ def _together(optical: PixelSource, sar: PixelSource) -> dict[str, Any]:
         )
         return told
     try:
-        told["notice"] = PixelMap(optical.grid, sar.grid, sar.name).notice
+        told["notice"] = PixelMap(optical.grid, sar.grid, sar.name, sar.control).notice
         grids = {"optical": (optical.name, optical.grid), "sar": (sar.name, sar.grid)}
         told["overlap_share"] = round(place_scene(grids, optical.grid, "optical")[1], 6)
     except GridError as error:
         told["problem"] = str(error)
         return told
-    offset = whole_pixel_offset(optical.grid, sar.grid)
+    placed = optical.control is None and sar.control is None
+    offset = whole_pixel_offset(optical.grid, sar.grid) if placed else None
     return {**told, "warp": offset is None, "alignment": _alignment(offset)}
 
 

@@ -39,7 +39,8 @@ class StackedSource:
         self.tags = tuple(tag for source in sources for tag in source.tags)
         self.band_names = tuple(band for source in sources for band in source.band_names)
         self.file_tags: Mapping[str, str] = sources[0].file_tags
-        self.has_gcps = any(source.has_gcps for source in sources)
+        self.control = sources[0].control
+        self.not_placed = next((source.not_placed for source in sources if source.not_placed is not None), None)
         self.has_palette = any(source.has_palette for source in sources)
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -127,7 +128,7 @@ def open_groups(chosen: Sequence[BandFile], name: str) -> tuple[list[PixelSource
         raise
     groups: list[list[int]] = []
     for i, source in enumerate(opened):
-        same = (g for g in groups if _on_one_grid(opened[g[0]].grid, source.grid))
+        same = (g for g in groups if _on_one_grid(opened[g[0]], source))
         group = next(same, None)
         if group is None:
             groups.append([i])
@@ -155,8 +156,9 @@ def _open(file: BandFile) -> RasterSource:
     return source
 
 
-def _on_one_grid(a: GeoBox, b: GeoBox) -> bool:
-    if a.shape != b.shape:
+def _on_one_grid(one: RasterSource, other: RasterSource) -> bool:
+    a, b = one.grid, other.grid
+    if a.shape != b.shape or one.control != other.control:
         return False
     if a.crs is None and b.crs is None:
         return bool(a.affine.almost_equals(b.affine))

@@ -14,6 +14,7 @@ from pyproj.transformer import AreaOfInterest, TransformerGroup
 
 from gopt_geo.errors import GridError
 from gopt_geo.grid import GeoBox, Window, same_crs
+from gopt_geo.scene.controlpoints import ControlPoints
 
 __all__ = ["PixelMap"]
 
@@ -38,6 +39,9 @@ class PixelMap:
         Grids; both have a CRS, or neither.
     name
         The source's name in messages.
+    control
+        The source's control points, if those place it: `source` is the affine grid that fits them best, and the map
+        goes on to the true pixels.
 
     Attributes
     ----------
@@ -50,9 +54,10 @@ class PixelMap:
         If only one grid has a CRS, or PROJ knows no way between the two.
     """
 
-    def __init__(self, target: GeoBox, source: GeoBox, name: str) -> None:
+    def __init__(self, target: GeoBox, source: GeoBox, name: str, control: ControlPoints | None = None) -> None:
         self.target, self.source = target, source
         self.notice: str | None = None
+        self._control = control
         self._operation: Transformer | None = None
         self._to_world = np.array(target.affine[:6]).reshape(2, 3)
         self._to_pixel = np.array((~source.affine)[:6]).reshape(2, 3)
@@ -93,7 +98,8 @@ class PixelMap:
         if self._operation is not None:
             world = np.stack(self._operation.transform(world[:, 0], world[:, 1]), axis=1)
         with np.errstate(invalid="ignore"):
-            return np.asarray(world @ self._to_pixel[:, :2].T + self._to_pixel[:, 2])
+            pixels = np.asarray(world @ self._to_pixel[:, :2].T + self._to_pixel[:, 2])
+        return pixels if self._control is None else self._control.correct(pixels)
 
     def fit(self, window: Window) -> tuple[NDArray[np.float64], float]:
         """Fit an affine map from pixels of `window` (its corner is (0, 0)) to pixels of the source.

@@ -11,6 +11,8 @@ from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice
 from gopt_geo.scene.bandfiles import BandFile, band_files, choose_bands
 from gopt_geo.scene.bandset import JoinedSource, open_groups
+from gopt_geo.scene.controlpoints import ControlPoints
+from gopt_geo.scene.moving import LITTLE, move_grid, move_notice
 from gopt_geo.scene.radiometry import Radiometry, plan_radiometry
 from gopt_geo.scene.source import PixelSource, RasterSource
 from gopt_geo.scene.warp import AlignedSource
@@ -94,6 +96,14 @@ class Opened:
         in_place = len(aligned) == 1 and self.order == tuple(range(total))
         return aligned[0] if in_place else JoinedSource(aligned, self.order)
 
+    def move(self, reference: GeoBox, dx: float, dy: float) -> list[str]:
+        """Move all grids by a shift in pixels of a reference grid, see `move_grid`; return what is to be said of it."""
+        error = 0.0
+        for source in (*(part for part, _ in self.parts), *([] if self.mask is None else [self.mask])):
+            source.grid, off = move_grid(source.grid, reference, dx, dy, self.name)
+            error = max(error, off)
+        return [move_notice(self.name, error)] if error > LITTLE else []
+
     def close(self) -> None:
         """Close all files."""
         for source, _ in self.parts:
@@ -129,6 +139,8 @@ def open_source(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list
         parts = []
         for source in sources:
             check_georeferenced(source, pixel_grid)
+            if source.control is not None and not pixel_grid:
+                notices.append(_of_points(source.name, source.control))
             _check_colours(source)
             radiometry, said = plan_radiometry(source, spec.units, spec.target_units, f"--{modality}-units")
             notices += [line for line in said if line not in notices]
@@ -202,9 +214,16 @@ def check_georeferenced(source: PixelSource, pixel_grid: bool) -> None:
     """
     if pixel_grid or source.grid.crs is not None:
         return
-    if source.has_gcps:
-        raise GridError(source.name, "it is placed by ground control points alone", "warp it first with gdalwarp")
+    if source.not_placed is not None:
+        raise source.not_placed
     raise GridError(source.name, "it has no CRS", "set it with gdal_edit -a_srs, or use --pixel-grid")
+
+
+def _of_points(name: str, control: ControlPoints) -> str:
+    return (
+        f"{name}: placed by {len(control.true)} ground control points, from which the best affine grid is"
+        f" {control.off:.2g} pixels off; relief isn't corrected"
+    )
 
 
 def _check_one_shape(name: str, sources: Sequence[PixelSource]) -> None:

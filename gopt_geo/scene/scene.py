@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Literal
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 from gopt_geo.errors import GridError
@@ -71,6 +72,12 @@ class Scene:
         self._masks = dict(masks)
 
     @property
+    def source_grids(self) -> dict[str, GeoBox]:
+        """Each modality's own grid, of its finest bands, after any move."""
+        parts = {name: s.parts[0] if isinstance(s, JoinedSource) else s for name, s in self._sources.items()}
+        return {name: part.source.grid for name, part in parts.items()}
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes that the caches of blocks may hold in all."""
         return sum(source.cache_bytes for source in (*self._sources.values(), *self._masks.values()))
@@ -119,6 +126,7 @@ def open_scene(
     resolution: float | None = None,
     pixel_grid: bool = False,
     cache_bytes: int | None = None,
+    shifts: Mapping[str, tuple[float, float]] | None = None,
 ) -> Scene:
     """Open sources and bring them onto one grid.
 
@@ -140,6 +148,9 @@ def open_scene(
         Ignore georeferencing: all shapes must be equal, pixels are laid upon each other, the grid has no CRS.
     cache_bytes
         Bound of each source's block cache; None suits reading row by row.
+    shifts
+        By modality, how far its content lies from where it belongs, in pixels of the optical source, right and down:
+        its grid is moved back before the one warp.
 
     Raises
     ------
@@ -162,6 +173,8 @@ def open_scene(
     try:
         for name, spec in specs.items():
             opened[name] = open_source(name, spec, pixel_grid, notices)
+        for name, (dx, dy) in (shifts or {}).items():
+            notices += opened[name].move(opened["optical"].grid, dx, dy)
         scene_grid, shared = _scene_grid(opened, grid, extent, resolution, pixel_grid)
         if pixel_grid:
             notices.append("pixel grid: georeferencing is ignored, the result carries no CRS")
@@ -200,7 +213,8 @@ def _scene_grid(
             if other.grid.shape != lead.grid.shape:
                 found = f"{_size(other.grid)} pixels, {lead.name} has {_size(lead.grid)}"
                 raise GridError(other.name, found, "--pixel-grid needs rasters of equal shape")
-        return GeoBox(lead.grid.shape, lead.grid.affine, None), 1.0
+        placed = lead.parts[0][0].control is None  # else the affine is one fitted to points, and says nothing here
+        return GeoBox(lead.grid.shape, lead.grid.affine if placed else Affine.identity(), None), 1.0
     grids = {name: (entry.name, entry.grid) for name, entry in opened.items()}
     if isinstance(base, GeoBox):
         scene_grid, shared = place_scene({"grid": ("the grid asked for", base), **grids}, base, "optical")

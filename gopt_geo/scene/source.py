@@ -16,20 +16,20 @@ import numpy as np
 import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from odc.geo.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader  # rasterio.open takes no list of drivers
 
 from gopt_geo.errors import BandError, GridError, SourceError
 from gopt_geo.grid import GeoBox, Window, grid_of
+from gopt_geo.scene.controlpoints import ControlPoints, fit_points
+from gopt_geo.scene.remote import REMOTE, address, gdal_name, is_remote, shown
 
 __all__ = ["DRIVERS", "BandTags", "PixelSource", "RasterSource"]
 
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "ENVI")
 """GDAL drivers that sources are opened with; a COG is read by GTiff."""
-
-# A URL (pathlib has made one slash of its two), or a GDAL file system that goes to the network.
-_NETWORK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)", re.ASCII)
 
 # warnings.catch_warnings swaps process-wide state; one opening at a time keeps the order of restoring right.
 _OPENING = threading.Lock()
@@ -52,7 +52,8 @@ class PixelSource(Protocol):
     dtype: np.dtype[Any]
     tags: tuple[BandTags, ...]
     band_names: tuple[str, ...]
-    has_gcps: bool
+    control: ControlPoints | None
+    not_placed: GridError | None
     has_palette: bool
     file_tags: Mapping[str, str]
 
@@ -65,9 +66,10 @@ class PixelSource(Protocol):
         ...
 
 
-def _gdal() -> AbstractContextManager[object]:
+def _gdal(remote: bool) -> AbstractContextManager[object]:
     """Return GDAL's settings for reading: no code from files, and damaged JPEG data is an error."""
-    env: AbstractContextManager[object] = rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", GDAL_ERROR_ON_LIBJPEG_WARNING="YES")
+    settings = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", **(REMOTE if remote else {})}
+    env: AbstractContextManager[object] = rasterio.Env(**settings)
     return env
 
 
@@ -102,7 +104,7 @@ class RasterSource:
     Parameters
     ----------
     path
-        File of one of `DRIVERS`.
+        File of one of `DRIVERS`; or its URL, which is read by range requests, in the parts that are needed.
     bands
         Bands by 1-based index or by name (the band's description, upper and lower case alike); None takes all
         data bands. An alpha band is never a data band.
@@ -122,20 +124,24 @@ class RasterSource:
     indexes : tuple of int
         The chosen bands' 1-based indexes in the file.
     dtype : numpy.dtype
-        Type of the stored values.
+        Type of the stored values; of complex ones amplitudes are read.
     band_names : tuple of str
         The chosen bands' descriptions, "" where there is none.
     tags : tuple of BandTags
         Scale, offset and unit of each chosen band.
-    has_gcps, has_palette : bool
-        Whether ground control points alone place the file; whether a chosen band indexes a colour table.
+    control : ControlPoints or None
+        Ground control points, where those alone place the file; `grid` is then the affine grid that fits them best.
+    not_placed : GridError or None
+        Why the file's ground control points don't place it.
+    has_palette : bool
+        Whether a chosen band indexes a colour table.
     file_tags : Mapping
         What the file says of itself besides, such as its product type and date.
 
     Raises
     ------
     SourceError
-        If the file is missing, can't be opened, or is complex-valued.
+        If the file is missing or can't be opened.
     BandError
         If a band doesn't exist.
     GridError
@@ -155,8 +161,9 @@ class RasterSource:
         honour_nodata: bool = True,
         nodata: float | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.name = name or str(path)
+        self.path = address(path)
+        self.remote = is_remote(path)
+        self.name = name or shown(path)
         self.honour_nodata = honour_nodata
         self._further_nodata = nodata
         self._bands = None if bands is None else tuple(bands)
@@ -174,8 +181,6 @@ class RasterSource:
             raise BandError(self.name, "there are no data bands", "choose a file with image bands")
         self.count = len(self.indexes)
         dtypes = {dataset.dtypes[i - 1] for i in self.indexes}
-        if any(dtype.startswith("complex") for dtype in dtypes):
-            raise SourceError(self.name, "the values are complex", "convert them to amplitude or power first")
         self.dtype: np.dtype[Any] = np.result_type(*dtypes)
         self.band_names = tuple(self.file_names[i] for i in self.indexes)
         self.tags = tuple(
@@ -185,10 +190,25 @@ class RasterSource:
         self._nodata = tuple(dataset.nodatavals[i - 1] for i in self.indexes)
         self.has_palette = any(interpretation[i - 1] == ColorInterp.palette for i in self.indexes)
         self.file_tags: Mapping[str, str] = dataset.tags()
-        self.has_gcps = bool(dataset.gcps[0]) and dataset.transform.is_identity
         self.grid: GeoBox = grid_of(dataset)
-        if self.grid.crs is not None and dataset.transform.is_identity:
+        self.control: ControlPoints | None = None
+        self.not_placed: GridError | None = None
+        gcps, crs = dataset.gcps
+        if gcps and dataset.transform.is_identity:
+            self._place_by(gcps, crs)
+        elif self.grid.crs is not None and dataset.transform.is_identity:
             raise GridError(self.name, "it has a CRS but no geotransform", "set one with gdal_edit -a_ullr")
+
+    def _place_by(self, gcps: Sequence[Any], crs: rasterio.crs.CRS | None) -> None:
+        """Place the file by its control points; why that can't be is told by whoever needs the place."""
+        try:
+            self.control = fit_points(
+                gcps, CRS(crs.to_wkt()) if crs else None, (self.grid.shape[0], self.grid.shape[1]), self.name
+            )
+            self.grid = self.control.grid
+        except GridError as error:
+            self.not_placed = error
+            self.grid = GeoBox(self.grid.shape, self.grid.affine, None)
 
     def _choose(self, bands: Sequence[int | str]) -> tuple[int, ...]:
         """Return the 1-based indexes of `bands` in the file."""
@@ -226,17 +246,22 @@ class RasterSource:
         return handle
 
     def _open(self) -> rasterio.DatasetReader:
-        if _NETWORK.match(str(self.path)):
-            raise SourceError(self.name, "it isn't a local path", "download the file first")
-        if not str(self.path).startswith("/vsi") and not self.path.exists():
+        if not self.remote and not self.path.startswith("/vsi") and not Path(self.path).exists():
+            unknown = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", self.path)
+            if unknown is not None:
+                remedy = "give a path, or a URL of http, https, s3, gs or az"
+                raise SourceError(self.name, f"{unknown[1]}: isn't a way to a raster", remedy)
             raise SourceError(self.name, "there is no such file", "check the path")
         try:
-            with _OPENING, warnings.catch_warnings(), _gdal(), _losses() as lost:
+            with _OPENING, warnings.catch_warnings(), _gdal(self.remote), _losses() as lost:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `grid` says it, where it matters
-                handle = DatasetReader(str(self.path), driver=list(DRIVERS), sharing=False)
+                handle = DatasetReader(gdal_name(self.path), driver=list(DRIVERS), sharing=False)
         except (RasterioError, UnicodeDecodeError) as error:
             remedy = f"give a whole file in one of the formats {', '.join(DRIVERS)}"
-            raise SourceError(self.name, f"it can't be opened ({error})", remedy) from error
+            if self.remote:
+                remedy = f"check the URL, the network and the rights to read it; or {remedy}"
+            reason = str(error).replace(gdal_name(self.path), self.name)  # a URL's query may hold a key
+            raise SourceError(self.name, f"it can't be opened ({reason})", remedy) from error
         if lost:
             handle.close()
             raise SourceError(self.name, f"it is damaged or truncated ({lost[0]})", "get the file again")
@@ -253,7 +278,7 @@ class RasterSource:
         Returns
         -------
         values : float32 [C, h, w]
-            Stored values, without scale and offset; 0 where invalid.
+            Stored values, without scale and offset, of complex ones the amplitude; 0 where invalid.
         valid : bool [h, w]
             True where all chosen bands carry data: inside the file, finite, not the nodata value, not
             transparent, not masked. Bands are joined, for a pixel that lacks one is no use to a model.
@@ -263,26 +288,31 @@ class RasterSource:
         SourceError
             If the bytes are damaged or missing.
         """
-        values = np.zeros((self.count, *window.shape), np.float32)
-        valid = np.zeros(window.shape, np.bool_)
         inside = window.clip(self.grid.shape)
         if inside is None:
-            return values, valid
+            return np.zeros((self.count, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
         place = inside.slices_in(window)
         area = rasterio.windows.Window(inside.col, inside.row, inside.width, inside.height)
         handle = self._handle()
         try:
-            with _gdal():
+            with _gdal(self.remote):
                 stored = handle.read(self.indexes, window=area)
                 usable = self._declared_valid(handle, stored, area)
         except RasterioError as error:
             cause = error.__cause__ or error  # rasterio's own text says only "Read failed. See previous exception"
             where = f"rows {inside.row} to {inside.row_stop}, columns {inside.col} to {inside.col_stop}"
-            raise SourceError(self.name, f"{where} can't be read ({cause})", "replace the damaged file") from error
+            reason = str(cause).replace(gdal_name(self.path), self.name)
+            remedy = "check the network, or download the file first" if self.remote else "replace the damaged file"
+            raise SourceError(self.name, f"{where} can't be read ({reason})", remedy) from error
         with np.errstate(over="ignore"):  # beyond float32 means infinite, which is invalid
-            inner = stored.astype(np.float32)
-        usable &= np.isfinite(inner).all(axis=0)
-        inner[:, ~usable] = 0
+            inner = (np.abs(stored) if stored.dtype.kind == "c" else stored).astype(np.float32)
+        if stored.dtype.kind not in "iub":
+            usable &= np.isfinite(inner).all(axis=0)
+        if not usable.all():
+            inner[:, ~usable] = 0
+        if inside == window:
+            return inner, usable
+        values, valid = np.zeros((self.count, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
         values[:, place[0], place[1]] = inner
         valid[place] = usable
         return values, valid
@@ -294,7 +324,8 @@ class RasterSource:
         usable = np.ones(stored.shape[1:], np.bool_)
         if not self.honour_nodata:
             return usable
-        usable &= (handle.read_masks(self.indexes, window=area) != 0).all(axis=0)
+        if any(handle.mask_flag_enums[i - 1] != [MaskFlags.all_valid] for i in self.indexes):
+            usable &= (handle.read_masks(self.indexes, window=area) != 0).all(axis=0)
         if self._alpha is not None:
             usable &= handle.read(self._alpha, window=area) != 0
         for band, declared in zip(stored, self._nodata, strict=True):
@@ -302,7 +333,7 @@ class RasterSource:
                 assert nodata is not None
                 if not np.isnan(nodata):  # NaN is invalid anyway
                     with np.errstate(over="ignore"):
-                        usable &= band != (band.dtype.type(nodata) if band.dtype.kind == "f" else nodata)
+                        usable &= band != (band.dtype.type(nodata) if band.dtype.kind in "fc" else nodata)
         return usable
 
     def close(self) -> None:

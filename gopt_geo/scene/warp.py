@@ -16,6 +16,7 @@ from rasterio.warp import reproject
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.blockcache import BlockCache
 from gopt_geo.scene.geometry import PixelMap
+from gopt_geo.scene.kernel import bilinear
 from gopt_geo.scene.radiometry import Radiometry
 from gopt_geo.scene.source import PixelSource
 
@@ -98,8 +99,10 @@ class AlignedSource:
         self.source, self.grid, self.resampling = source, grid, Resampling[resampling]
         self.count: int = source.count
         self._radiometry = radiometry
-        self.offset = (0, 0) if by_pixel else whole_pixel_offset(grid, source.grid)
-        self._map = PixelMap(grid, grid if by_pixel else source.grid, source.name)
+        control = None if by_pixel else source.control
+        aligned = by_pixel or control is None
+        self.offset = (0, 0) if by_pixel else whole_pixel_offset(grid, source.grid) if aligned else None
+        self._map = PixelMap(grid, grid if by_pixel else source.grid, source.name, control)
         ratio = self._map.scale() if self.offset is None else (1.0, 1.0)
         self.scale = _kernel_scale(ratio[0]), _kernel_scale(ratio[1])
         self._margin = math.ceil(1 / self.scale[0]) + 2, math.ceil(1 / self.scale[1]) + 2
@@ -151,9 +154,9 @@ class AlignedSource:
         SourceError
             If the file's bytes are damaged.
         """
-        values = np.zeros((self.count, *window.shape), np.float32)
-        valid = np.zeros(window.shape, np.bool_)
         inside = window.clip(self.grid.shape)
+        make = np.empty if inside == window else np.zeros
+        values, valid = make((self.count, *window.shape), np.float32), make(window.shape, np.bool_)
         if inside is None:
             return values, valid
         for key in lattice(inside, BLOCK):
@@ -247,41 +250,49 @@ class AlignedSource:
         if part is None or abs(determinant) < 1e-12:
             return np.zeros((self.count, *piece.shape), np.float32), np.zeros(piece.shape, np.bool_)
         rows, cols = part.slices_in(loaded.window)
-        stack = [loaded.values[:, rows, cols]]
-        mask = None if loaded.mask is None else loaded.mask[rows, cols]
-        (a, b, c), (d, e, f) = matrix.tolist()
-        a, b, c, d, e, f = (~Affine(a, b, c - part.col, d, e, f - part.row))[:6]
-        transform = Affine(a, b, c + _SHIFT, d, e, f + _SHIFT)
+        values, mask = loaded.values[:, rows, cols], None if loaded.mask is None else loaded.mask[rows, cols]
+        inner = np.column_stack([matrix[:, :2], matrix[:, 2] - (part.col, part.row)])
         if self.resampling == Resampling.mode:
-            return self._mode(stack[0], mask, transform, piece)
+            return self._mode(values, mask, inner, piece)
         if mask is not None:
-            stack.append(mask[None])
-        result = self._reproject(np.concatenate(stack), transform, piece.shape, self.resampling)
+            values = np.concatenate([values, mask[None]])
+        result = self._resample(values, inner, piece.shape)
         if mask is None:
             return result, np.ones(piece.shape, np.bool_)
         weight = result[-1]
         valid = weight >= 0.5 - 1e-6  # halves are frequent; rounding mustn't decide them
+        if valid.all() and weight.min() == 1:
+            return result[:-1], valid
         return np.where(valid, result[:-1] / np.where(valid, weight, np.float32(1)), np.float32(0)), valid
 
+    def _resample(
+        self, values: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        if self.resampling == Resampling.bilinear and self.scale == (1.0, 1.0):
+            return bilinear(np.ascontiguousarray(values), matrix, shape)
+        return self._reproject(values, matrix, shape, self.resampling)
+
     def _mode(
-        self, values: NDArray[np.float32], mask: NDArray[np.float32] | None, transform: Affine, piece: Window
+        self, values: NDArray[np.float32], mask: NDArray[np.float32] | None, matrix: NDArray[np.float64], piece: Window
     ) -> Block:
         if mask is None:
             mask = np.ones(values.shape[1:], np.float32)
         labels = np.where(mask > 0, values, np.float32(np.nan))
-        result = self._reproject(labels, transform, piece.shape, Resampling.mode, src_nodata=math.nan)
-        share = self._reproject(mask[None], transform, piece.shape, Resampling.average)[0]
+        result = self._reproject(labels, matrix, piece.shape, Resampling.mode, src_nodata=math.nan)
+        share = self._reproject(mask[None], matrix, piece.shape, Resampling.average)[0]
         valid = (share >= 0.5 - 1e-6) & np.isfinite(result).all(axis=0)
         return np.where(valid, result, np.float32(0)), valid
 
     def _reproject(
         self,
         values: NDArray[np.float32],
-        transform: Affine,
+        matrix: NDArray[np.float64],
         shape: tuple[int, int],
         kernel: Resampling,
         **options: float,
     ) -> NDArray[np.float32]:
+        a, b, c, d, e, f = (~Affine(*matrix.ravel().tolist()))[:6]
+        transform = Affine(a, b, c + _SHIFT, d, e, f + _SHIFT)
         result = np.zeros((len(values), *shape), np.float32)
         reproject(
             np.ascontiguousarray(values),
