@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
-from gopt_geo.grid import GeoBox, Window, lattice
+from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.bandfiles import BandFile, band_files, choose_bands
+from gopt_geo.scene.bandnames import find_band
 from gopt_geo.scene.bandset import JoinedSource, open_groups
+from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask
 from gopt_geo.scene.controlpoints import ControlPoints
+from gopt_geo.scene.dates import Acquired
+from gopt_geo.scene.identity import asked_sensor, identify, stated_sensor
 from gopt_geo.scene.moving import LITTLE, move_grid, move_notice
 from gopt_geo.scene.radiometry import Radiometry, plan_radiometry
+from gopt_geo.scene.sensors import Sensor
 from gopt_geo.scene.source import PixelSource, RasterSource
 from gopt_geo.scene.warp import AlignedSource
 
@@ -38,20 +42,25 @@ class SourceSpec:
     target_units
         The pack's unit: "reflectance", "db", "power" or "raw".
     count
-        Bands the pack expects.
+        Bands the pack expects; None takes as many as there are.
     mask
-        Raster that marks pixels not to use (clouds): any value but 0. Aligned by nearest neighbour.
+        Marks pixels not to use (clouds), see `gopt_geo.scene.clouds.CloudMask`; of a raster all values but 0. Aligned
+        by nearest neighbour.
     band_names
         The pack's names of its bands.
+    sensor
+        Name of the sensor's profile as the user states it, see `gopt_geo.scene.sensors`; None goes by what the source
+        says of itself.
     """
 
     path: str | PathLike[str] | Sequence[BandFile]
     bands: Sequence[int | str] | None
     units: str | None
     target_units: str
-    count: int
-    mask: Path | None = None
+    count: int | None
+    mask: str | PathLike[str] | CloudMask | None = None
     band_names: tuple[str, ...] = ()
+    sensor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +77,15 @@ class Opened:
         Which of the parts' bands, counted through, each band of the modality is.
     mask
         Marks pixels not to use.
+    acquired
+        When; None where nothing tells.
     """
 
     name: str
     parts: tuple[tuple[PixelSource, Radiometry], ...]
     order: tuple[int, ...]
-    mask: RasterSource | None
+    mask: CloudSource | None
+    acquired: Acquired | None = None
 
     @property
     def grid(self) -> GeoBox:
@@ -83,16 +95,15 @@ class Opened:
     def align(self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None) -> AlignedSource | JoinedSource:
         """Bring the source onto the scene grid; each group of bands takes its share of the cache."""
         total = sum(source.count for source, _ in self.parts)
-        aligned = [
-            AlignedSource(
-                source,
-                grid,
-                radiometry=radiometry,
-                by_pixel=by_pixel,
-                cache_bytes=None if cache_bytes is None else cache_bytes * source.count // total,
-            )
-            for source, radiometry in self.parts
-        ]
+        aligned = []
+        for source, radiometry in self.parts:
+            share = None if cache_bytes is None else cache_bytes * source.count // total
+            if self.mask is not None and not by_pixel and whole_pixel_offset(grid, source.grid) is None:
+                of_mask = None if share is None else share // (4 * source.count + 1)
+                share = None if share is None or of_mask is None else share - of_mask
+                clouds = AlignedSource(self.mask, source.grid, "nearest", cache_bytes=of_mask)
+                source = ClearSource(source, clouds)
+            aligned.append(AlignedSource(source, grid, radiometry=radiometry, by_pixel=by_pixel, cache_bytes=share))
         in_place = len(aligned) == 1 and self.order == tuple(range(total))
         return aligned[0] if in_place else JoinedSource(aligned, self.order)
 
@@ -131,33 +142,42 @@ def open_source(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list
     GoptGeoError
         If a file, its bands, unit, place or data don't serve; no file stays open then.
     """
-    name, sources, order = _with_bands(modality, spec)
-    mask: RasterSource | None = None
+    asked = asked_sensor(modality, spec.sensor)
+    name, sources, order, files = _with_bands(modality, spec, asked)
+    mask: CloudSource | None = None
     try:
         if pixel_grid:
             _check_one_shape(name, sources)
+        known = identify(modality, spec.path, asked, sources, files)
+        notices += known.notices
         parts = []
         for source in sources:
             check_georeferenced(source, pixel_grid)
             if source.control is not None and not pixel_grid:
                 notices.append(_of_points(source.name, source.control))
             _check_colours(source)
-            radiometry, said = plan_radiometry(source, spec.units, spec.target_units, f"--{modality}-units")
+            radiometry, said = plan_radiometry(
+                source, spec.units, spec.target_units, f"--{modality}-units", known.profile
+            )
             notices += [line for line in said if line not in notices]
             _check_has_data(source, radiometry)
             parts.append((source, radiometry))
         if spec.mask is not None:
-            mask = _open_mask(spec.mask)
+            found, said = find_mask(spec.mask, spec.path)
+            notices += said
+            mask = CloudSource(found)
             check_georeferenced(mask, pixel_grid)
     except BaseException:
         for source in (*sources, *([] if mask is None else [mask])):
             source.close()
         raise
-    return Opened(name, tuple(parts), tuple(order), mask)
+    return Opened(name, tuple(parts), tuple(order), mask, known.acquired)
 
 
-def _with_bands(modality: str, spec: SourceSpec) -> tuple[str, list[PixelSource], list[int]]:
-    """Open a source with as many bands as the pack expects: its name, its groups of bands, and their order."""
+def _with_bands(
+    modality: str, spec: SourceSpec, asked: Sensor | None
+) -> tuple[str, list[PixelSource], list[int], list[str]]:
+    """Open a source with as many bands as the pack expects: its name, groups of bands, their order, and its files."""
     option = f"--{modality}-bands"
     if isinstance(spec.path, str | PathLike):
         name, files = str(spec.path), band_files(spec.path)
@@ -166,22 +186,21 @@ def _with_bands(modality: str, spec: SourceSpec) -> tuple[str, list[PixelSource]
         name = f"{modality}: {len(files)} files"
     if files is None:
         assert isinstance(spec.path, str | PathLike)
-        source = _raster_with_bands(option, spec.path, spec)
-        return source.name, [source], list(range(source.count))
+        source = _raster_with_bands(option, spec.path, spec, asked)
+        return source.name, [source], list(range(source.count)), [name]
     chosen = choose_bands(files, spec.bands, spec.band_names, spec.count, name, option)
     groups, order = open_groups(chosen, name)
-    return name, groups, order
+    return name, groups, order, [file.path for file in chosen]
 
 
-def _raster_with_bands(option: str, path: str | PathLike[str], spec: SourceSpec) -> RasterSource:
+def _raster_with_bands(option: str, path: str | PathLike[str], spec: SourceSpec, asked: Sensor | None) -> RasterSource:
     wanted = f"the pack expects {spec.count}" + (f" ({', '.join(spec.band_names)})" if spec.band_names else "")
-    source = RasterSource(path, spec.bands)
-    if spec.bands is None:
-        there = {name.casefold() for name in source.file_names.values()}
-        if spec.band_names and all(name.casefold() in there for name in spec.band_names):
-            source.close()
-            source = RasterSource(path, spec.band_names)
-    if source.count == spec.count:
+    source = RasterSource(path)
+    bands = _bands_by_name(source, spec, asked or stated_sensor(str(path), source.file_tags))
+    if bands is not None:
+        source.close()
+        source = RasterSource(path, bands)
+    if spec.count in (None, source.count):
         return source
     source.close()
     if spec.bands is not None:
@@ -190,14 +209,26 @@ def _raster_with_bands(option: str, path: str | PathLike[str], spec: SourceSpec)
     raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
 
 
-def _open_mask(path: Path) -> RasterSource:
-    """Open a mask, after a check that it is one: taken for a mask, an image would hide all there is."""
-    mask = RasterSource(path, honour_nodata=False)
-    if mask.count == 1 and mask.dtype.kind in "iub":
-        return mask
-    mask.close()
-    found = f"a mask is one band of integers, this has {_bands(mask.count)} of {mask.dtype}"
-    raise BandError(path, found, "give a raster that is 0 where the ground is clear")
+def _bands_by_name(source: RasterSource, spec: SourceSpec, profile: Sensor | None) -> list[int | str] | None:
+    """Return which bands of a raster are asked for, those by name as indexes; None means all.
+
+    A raster that names no bands, and has as many as its sensor, has the sensor's.
+    """
+    indexes, names = list(source.file_names), list(source.file_names.values())
+    if profile is not None and not any(names) and len(names) == len(profile.bands):
+        names = list(profile.band_names)
+    wanted: Sequence[int | str] | None = spec.bands
+    if (
+        wanted is None
+        and spec.band_names
+        and all(len(find_band(band, names, profile)) == 1 for band in spec.band_names)
+    ):
+        wanted = spec.band_names
+    if wanted is None:
+        return None
+    places = [find_band(band, names, profile) if isinstance(band, str) else [] for band in wanted]
+    # a name that fits no band, or several, is left for the source to complain about
+    return [indexes[place[0]] if len(place) == 1 else band for band, place in zip(wanted, places, strict=True)]
 
 
 def _bands(count: int) -> str:
@@ -251,6 +282,6 @@ def _check_has_data(source: PixelSource, radiometry: Radiometry) -> None:
             return
     raise SourceError(
         source.name,
-        "no pixel carries data (all nodata, NaN, masked or not positive)",
+        "no pixel carries data (all nodata, NaN, masked, not positive, or outside of the sensor's range)",
         "give a file with data",
     )

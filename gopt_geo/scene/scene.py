@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from gopt_geo.errors import GridError
 from gopt_geo.grid import GeoBox, Window
 from gopt_geo.scene.bandset import JoinedSource
+from gopt_geo.scene.clouds import CloudSource
+from gopt_geo.scene.dates import far_apart
 from gopt_geo.scene.extent import Extent, place_scene, with_resolution
 from gopt_geo.scene.opening import Opened, SourceSpec, check_georeferenced, open_source
 from gopt_geo.scene.source import RasterSource
@@ -78,6 +80,11 @@ class Scene:
         return {name: part.source.grid for name, part in parts.items()}
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Number of bands of each modality."""
+        return {name: source.count for name, source in self._sources.items()}
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes that the caches of blocks may hold in all."""
         return sum(source.cache_bytes for source in (*self._sources.values(), *self._masks.values()))
@@ -85,7 +92,9 @@ class Scene:
     @property
     def block_memory(self) -> int:
         """Bytes that one reading thread may need, about."""
-        return max(source.block_memory for source in (*self._sources.values(), *self._masks.values()))
+        # While a block of a source is made, a block of its mask may be.
+        masks = max((mask.block_memory for mask in self._masks.values()), default=0)
+        return max(source.block_memory for source in self._sources.values()) + masks
 
     def read(self, window: Window) -> SceneBlock:
         """Read a window of the scene grid, which may hang over its edges, from any thread.
@@ -188,6 +197,7 @@ def open_scene(
                 )
         for aligned in (*sources.values(), *masks.values()):
             notices += [aligned.notice] if aligned.notice else []
+        notices += far_apart({name: entry.acquired for name, entry in opened.items() if entry.acquired is not None})
         return Scene(scene_grid, sources, masks, notices, shared)
     except BaseException:
         for entry in opened.values():
@@ -208,7 +218,7 @@ def _scene_grid(
         if resolution is not None or base not in ("optical", "sar"):
             raise GridError("--pixel-grid", "it can't go with --resolution or --grid FILE", "leave one out")
         masks = [entry.mask for entry in opened.values() if entry.mask is not None]
-        further: list[Opened | RasterSource] = [*others, *masks]
+        further: list[Opened | CloudSource] = [*others, *masks]
         for other in further:
             if other.grid.shape != lead.grid.shape:
                 found = f"{_size(other.grid)} pixels, {lead.name} has {_size(lead.grid)}"

@@ -1,0 +1,125 @@
+"""What a source says of itself: its sensor and when it was acquired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gopt_geo.errors import RadiometryError
+from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.dates import Acquired, acquired
+from gopt_geo.scene.sensors import Sensor, find_sensor, sensor
+from gopt_geo.scene.source import PixelSource
+
+__all__ = ["Identity", "asked_sensor", "identify", "sensor_option", "stated_sensor"]
+
+_LEVELS = {"L1C": "sentinel-2-l1c", "L2A": "sentinel-2-l2a"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is known of a source besides its pixels.
+
+    Attributes
+    ----------
+    profile
+        Its sensor, as asked for or as it says itself; None where neither.
+    acquired
+        None where nothing tells.
+    notices
+        What was taken for granted.
+    """
+
+    profile: Sensor | None
+    acquired: Acquired | None
+    notices: list[str]
+
+
+def sensor_option(modality: str) -> str:
+    """Return the option that names a modality's sensor."""
+    return "--sensor" if modality == "optical" else f"--{modality}-sensor"
+
+
+def asked_sensor(modality: str, name: str | None) -> Sensor | None:
+    """Return the profile that the user asks for; None where none is.
+
+    Raises
+    ------
+    RadiometryError
+        If there is none of this name for this modality.
+    """
+    if name is None:
+        return None
+    return sensor(name, "sar" if modality == "sar" else "optical", sensor_option(modality))
+
+
+def stated_sensor(path: str, tags: Mapping[str, str]) -> Sensor | None:
+    """Return the sensor that a raster says it is of; None where it doesn't."""
+    found = find_sensor(tags, path)
+    return None if found is None else found[0]
+
+
+def identify(
+    modality: str,
+    path: str | PathLike[str] | Sequence[BandFile],
+    asked: Sensor | None,
+    sources: Sequence[PixelSource],
+    files: Sequence[str],
+) -> Identity:
+    """Tell a source's sensor and date.
+
+    Parameters
+    ----------
+    modality
+        Its modality, for messages.
+    path
+        As it was given.
+    asked
+        The sensor that the user names.
+    sources
+        Its opened groups of bands.
+    files
+        Paths of its files.
+
+    Raises
+    ------
+    RadiometryError
+        If the source says that it is of another sensor than the one asked for.
+    """
+    name, option = sources[0].name, sensor_option(modality)
+    notices: list[str] = []
+    folder = Path(path) if isinstance(path, str | PathLike) else None
+    product = _product(folder)
+    stated: tuple[Sensor, str, str] | None
+    if product is not None:
+        stated = sensor(_LEVELS[product[0]]), "metadata", "its metadata"
+    else:
+        stated = find_sensor(sources[0].file_tags, files[0] if files else "")
+    if stated is not None and asked is not None and _contradicts(asked, stated[0], sources[0].dtype):
+        found = f"it is {stated[0].name} by {stated[2]}, {option} says {asked.name}"
+        raise RadiometryError(name, found, f"leave {option} out")
+    if stated is not None and asked is None and stated[1] == "name":
+        notices.append(f"{name}: taken as {stated[0].name} by its name (say {option} otherwise)")
+    when = acquired(files, [source.file_tags for source in sources], None if product is None else product[1])
+    return Identity(asked or (stated[0] if stated is not None else None), when, notices)
+
+
+def _product(folder: Path | None) -> tuple[str, datetime | None] | None:
+    """Return level and date of a Sentinel-2 product, None for other sources."""
+    from gopt_geo.scene.safe import is_safe, read_safe
+
+    if folder is None or not is_safe(folder):
+        return None
+    product = read_safe(folder)
+    return product.level, product.acquired
+
+
+def _contradicts(asked: Sensor, stated: Sensor, dtype: np.dtype[Any]) -> bool:
+    """Tell whether the sensor that a file states has something to say about its values, and isn't the one asked for."""
+    return asked != stated and not asked.generic and stated.values_of(dtype) is not None
