@@ -140,7 +140,7 @@ def plan_radiometry(
     """
     _refuse_complex(source, units, target, option)
     stored = profile.values_of(source.dtype) if profile is not None else None
-    if stored is not None and stored.refused is not None and units != "raw":
+    if stored is not None and stored.refused is not None and "raw" not in (units, target):
         raise RadiometryError(source.name, stored.refused.found, stored.refused.remedy)
     if target == "raw":
         plan, notices = _plan_raw(source, units, option)
