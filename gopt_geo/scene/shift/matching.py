@@ -120,4 +120,4 @@ def peak(surface: NDArray[np.float64]) -> tuple[float, float, float]:
     if xx < 0 and determinant > 0:
         dx = float(np.clip((xy * y - 2 * yy * x) / determinant, -1, 1))
         dy = float(np.clip((xy * x - 2 * xx * y) / determinant, -1, 1))
-    return col - (n - 1) / 2 + dx, row - (n - 1) / 2 + dy, height
+    return int(col) - (n - 1) / 2 + dx, int(row) - (n - 1) / 2 + dy, height
