@@ -11,9 +11,10 @@ from typing import TypedDict, get_args
 from gopt_geo.errors import BandError, GoptGeoError, PackError
 from gopt_geo.grid import pixel_size_m
 from gopt_geo.packs import Pack, PackMeta
-from gopt_geo.paths import StrPath, optional_path
+from gopt_geo.paths import StrPath
 from gopt_geo.scene import Scene, SourceSpec, open_scene
 from gopt_geo.scene.bandfiles import input_files, input_name
+from gopt_geo.scene.clouds import CloudKind, CloudMask
 from gopt_geo.scene.extent import Extent
 
 __all__ = ["SceneInputs", "SceneOptions", "SourceOptions", "check_modalities", "odd_pixel_size", "source_spec"]
@@ -32,8 +33,15 @@ class SourceOptions(TypedDict, total=False):
         ``reflectance``, ``dn10000``, ``byte`` or ``raw``.
     sar_units
         ``db``, ``power``, ``amplitude`` or ``raw``.
+    sensor, sar_sensor
+        Names of sensor profiles (docs/sensors.md), such as ``sentinel-2-l2a`` and ``sentinel-1-rtc``: they tell units
+        and names of bands where neither you nor the files do.
     cloud_mask
-        Raster: where it isn't 0, optical pixels count as missing.
+        Raster that tells where optical pixels count as missing; or ``SCL`` or ``QA_PIXEL``, the band of that name of
+        the optical source.
+    cloud_mask_kind
+        ``scl`` (Sentinel-2's scene classification), ``qa-pixel`` (Landsat's bits) or ``mask`` (missing where it isn't
+        0); else told by the name of the mask's file.
     pixel_grid
         Accept rasters without a CRS if their shapes are equal; what is made of them then has none either.
     """
@@ -42,7 +50,10 @@ class SourceOptions(TypedDict, total=False):
     sar_bands: str | None
     optical_units: str | None
     sar_units: str | None
+    sensor: str | None
+    sar_sensor: str | None
     cloud_mask: StrPath | None
+    cloud_mask_kind: CloudKind | None
     pixel_grid: bool
 
 
@@ -112,22 +123,45 @@ class SceneInputs:
         """What the sources are called in a result's tags, by modality."""
         return {modality: input_name(source) for modality, source in self.sources.items()}
 
+    @property
+    def cloud_mask(self) -> CloudMask | None:
+        """What tells where optical pixels are missing.
+
+        Raises
+        ------
+        GoptGeoError
+            If there is no such kind of mask, or a kind without a mask.
+        """
+        path, kind = self.said.get("cloud_mask"), self.said.get("cloud_mask_kind")
+        if path is None and kind is not None:
+            raise GoptGeoError("--cloud-mask-kind", "it needs --cloud-mask", "name a mask, or leave it out")
+        return None if path is None else CloudMask(path, kind)
+
     def files(self) -> list[Path]:
         """Return all files that are read, for the check that no result replaces one."""
-        given = [self.said.get("cloud_mask"), self.said.get("grid", "optical")]
+        mask = self.cloud_mask
+        named = mask.path if mask is not None and mask.keyword is None else None  # what a keyword finds is no result
+        given = [named, self.said.get("grid", "optical")]
         also = [Path(path) for path in given if path is not None and path not in ("optical", "sar")]
         return also + [file for source in self.sources.values() for file in input_files(source)]
 
     def open(self, meta: PackMeta, cache_bytes: int | None = None) -> Scene:
         """Open the scene for a pack; see `gopt_geo.scene.open_scene` for `cache_bytes` and the errors."""
         said = self.said
-        mask = optional_path(said.get("cloud_mask"))
-        bands, units = said.get("optical_bands"), said.get("optical_units")
-        optical = source_spec("optical", self.optical, meta, bands=bands, units=units, mask=mask)
+        optical = source_spec(
+            "optical",
+            self.optical,
+            meta,
+            bands=said.get("optical_bands"),
+            units=said.get("optical_units"),
+            mask=self.cloud_mask,
+            sensor=said.get("sensor"),
+        )
         auxiliary = {}
         if self.sar is not None:
             bands, units = said.get("sar_bands"), said.get("sar_units")
-            auxiliary["sar"] = source_spec("sar", self.sar, meta, bands=bands, units=units)
+            sensor = said.get("sar_sensor")
+            auxiliary["sar"] = source_spec("sar", self.sar, meta, bands=bands, units=units, sensor=sensor)
         return open_scene(
             optical,
             auxiliary,
@@ -146,7 +180,8 @@ def source_spec(
     *,
     bands: str | None = None,
     units: str | None = None,
-    mask: Path | None = None,
+    mask: CloudMask | None = None,
+    sensor: str | None = None,
 ) -> SourceSpec:
     """Put together what is known of one source.
 
@@ -163,7 +198,9 @@ def source_spec(
     units
         As given with ``--NAME-units``.
     mask
-        Raster that marks pixels not to use.
+        Marks pixels not to use.
+    sensor
+        Name of the sensor's profile.
 
     Raises
     ------
@@ -179,6 +216,7 @@ def source_spec(
         count=len(info.bands),
         band_names=info.bands,
         mask=mask,
+        sensor=sensor,
     )
 
 

@@ -11,13 +11,16 @@ import typer
 
 from gopt_geo_cli.options import (
     BackboneWeightsOption,
+    CloudMaskKindOption,
     CloudMaskOption,
     OpticalBandsOption,
     OpticalUnitsOption,
     PackOption,
     PixelGridOption,
     SarBandsOption,
+    SarSensorOption,
     SarUnitsOption,
+    SensorOption,
 )
 from gopt_geo_cli.say import say_notices
 
@@ -94,7 +97,10 @@ def info(
     sar_bands: SarBandsOption = None,
     optical_units: OpticalUnitsOption = None,
     sar_units: SarUnitsOption = None,
+    sensor: SensorOption = None,
+    sar_sensor: SarSensorOption = None,
     cloud_mask: CloudMaskOption = None,
+    cloud_mask_kind: CloudMaskKindOption = None,
     pixel_grid: PixelGridOption = False,
     window: Annotated[
         str | None,
@@ -120,7 +126,10 @@ def info(
         "sar_bands": sar_bands,
         "optical_units": optical_units.value if optical_units else None,
         "sar_units": sar_units.value if sar_units else None,
+        "sensor": sensor,
+        "sar_sensor": sar_sensor,
         "cloud_mask": cloud_mask,
+        "cloud_mask_kind": cloud_mask_kind.value if cloud_mask_kind else None,
         "pixel_grid": pixel_grid or None,
         "window": _numbers(window, "--window", "COL,ROW,WIDTH,HEIGHT, such as 0,0,512,512", 4),
         "layers": _numbers(layers, "--layers", "a list of layers, such as 1,5,11"),

@@ -10,6 +10,8 @@ import typer
 
 __all__ = [
     "BackboneWeightsOption",
+    "CloudMaskKind",
+    "CloudMaskKindOption",
     "CloudMaskOption",
     "OpticalBandsOption",
     "OpticalUnits",
@@ -17,8 +19,10 @@ __all__ = [
     "PackOption",
     "PixelGridOption",
     "SarBandsOption",
+    "SarSensorOption",
     "SarUnits",
     "SarUnitsOption",
+    "SensorOption",
 ]
 
 
@@ -38,6 +42,14 @@ class SarUnits(Enum):
     power = "power"
     amplitude = "amplitude"
     raw = "raw"
+
+
+class CloudMaskKind(Enum):
+    """What the values of a cloud mask mean."""
+
+    scl = "scl"
+    qa_pixel = "qa-pixel"
+    mask = "mask"
 
 
 PackOption = Annotated[
@@ -60,9 +72,28 @@ OpticalUnitsOption = Annotated[
     typer.Option(help="Optical values: reflectance, dn10000 (value/10000), byte (value/255), raw (as they are)."),
 ]
 SarUnitsOption = Annotated[SarUnits | None, typer.Option(help="SAR values; integers need this stated.")]
+SensorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Optical sensor, such as sentinel-2-l2a or landsat-8-9-l2: tells units and bands; docs/sensors.md."
+    ),
+]
+SarSensorOption = Annotated[
+    str | None, typer.Option(help="SAR sensor, such as sentinel-1-rtc: tells units and bands; docs/sensors.md.")
+]
 CloudMaskOption = Annotated[
-    Path | None,
-    typer.Option(help="Raster, any grid: where it isn't 0 the optical pixels are taken as missing."),
+    str | None,
+    typer.Option(
+        metavar="SCL|QA_PIXEL|FILE",
+        help="Where optical pixels are missing: that band of the optical source, or a raster on any grid.",
+    ),
+]
+CloudMaskKindOption = Annotated[
+    CloudMaskKind | None,
+    typer.Option(
+        help="Values of the mask: scl (scene classification of Sentinel-2), qa-pixel (bits of Landsat), mask (missing"
+        " where it isn't 0); else told by its name."
+    ),
 ]
 PixelGridOption = Annotated[
     bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")

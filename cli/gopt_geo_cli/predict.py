@@ -10,13 +10,16 @@ import typer
 
 from gopt_geo_cli.options import (
     BackboneWeightsOption,
+    CloudMaskKindOption,
     CloudMaskOption,
     OpticalBandsOption,
     OpticalUnitsOption,
     PackOption,
     PixelGridOption,
     SarBandsOption,
+    SarSensorOption,
     SarUnitsOption,
+    SensorOption,
 )
 from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.say import say_notices, say_written
@@ -60,7 +63,10 @@ def predict(
     sar_bands: SarBandsOption = None,
     optical_units: OpticalUnitsOption = None,
     sar_units: SarUnitsOption = None,
+    sensor: SensorOption = None,
+    sar_sensor: SarSensorOption = None,
     cloud_mask: CloudMaskOption = None,
+    cloud_mask_kind: CloudMaskKindOption = None,
     grid: Annotated[
         str, typer.Option(help="Grid of the result: optical, sar, or a raster whose grid to take.")
     ] = "optical",
@@ -122,7 +128,10 @@ def predict(
             sar_bands=sar_bands,
             optical_units=optical_units.value if optical_units else None,
             sar_units=sar_units.value if sar_units else None,
+            sensor=sensor,
+            sar_sensor=sar_sensor,
             cloud_mask=cloud_mask,
+            cloud_mask_kind=cloud_mask_kind.value if cloud_mask_kind else None,
             grid=grid,
             extent=extent.value,
             resolution=resolution,

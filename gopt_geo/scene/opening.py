@@ -24,6 +24,7 @@ from gopt_geo.scene.warp import AlignedSource
 __all__ = ["Opened", "SourceSpec", "check_georeferenced", "open_source"]
 
 _SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
+_MASK_BYTES = 8 << 20  # cache of a cloud mask on its source's grid: six blocks
 
 
 @dataclass
@@ -99,10 +100,8 @@ class Opened:
         for source, radiometry in self.parts:
             share = None if cache_bytes is None else cache_bytes * source.count // total
             if self.mask is not None and not by_pixel and whole_pixel_offset(grid, source.grid) is None:
-                of_mask = None if share is None else share // (4 * source.count + 1)
-                share = None if share is None or of_mask is None else share - of_mask
-                clouds = AlignedSource(self.mask, source.grid, "nearest", cache_bytes=of_mask)
-                source = ClearSource(source, clouds)
+                clouds = AlignedSource(self.mask, source.grid, "nearest", cache_bytes=_MASK_BYTES)
+                source, share = ClearSource(source, clouds), None if share is None else max(share - _MASK_BYTES, 0)
             aligned.append(AlignedSource(source, grid, radiometry=radiometry, by_pixel=by_pixel, cache_bytes=share))
         in_place = len(aligned) == 1 and self.order == tuple(range(total))
         return aligned[0] if in_place else JoinedSource(aligned, self.order)

@@ -73,7 +73,10 @@ def test_predict_defaults(api: Recorder) -> None:
         "sar_bands": None,
         "optical_units": None,
         "sar_units": None,
+        "sensor": None,
+        "sar_sensor": None,
         "cloud_mask": None,
+        "cloud_mask_kind": None,
         "aoi": None,
         "aoi_crs": None,
         "grid": "optical",
@@ -103,7 +106,10 @@ def test_predict_options(api: Recorder) -> None:
         "--sar-bands": "VV",
         "--optical-units": "dn10000",
         "--sar-units": "power",
+        "--sensor": "sentinel-2-l2a",
+        "--sar-sensor": "sentinel-1-rtc",
         "--cloud-mask": "c.tif",
+        "--cloud-mask-kind": "qa-pixel",
         "--aoi": "9,48,10,49",
         "--aoi-crs": "EPSG:4326",
         "--grid": "other.tif",
@@ -130,7 +136,7 @@ def test_predict_options(api: Recorder) -> None:
     numbers = {"resolution": 12.5, "tile_size": 128, "overlap": 0, "batch_size": 2, "readers": 1}
     paths = {
         name: Path(options[f"--{name.replace('_', '-')}"])
-        for name in ("pack", "backbone_weights", "cloud_mask", "confidence", "preview", "reference")
+        for name in ("pack", "backbone_weights", "confidence", "preview", "reference")
     }
     texts = {flag[2:].replace("-", "_"): value for flag, value in options.items()}
     expected = texts | numbers | paths | {"allow_resolution": True, "pixel_grid": True, "overwrite": True}
@@ -153,6 +159,7 @@ def test_predict_says_notices_on_stderr_and_paths_on_stdout(api: Recorder) -> No
         ["--sar-units", "decibel"],
         ["--optical-units", "dn"],
         ["--blend", "cosine"],
+        ["--cloud-mask-kind", "cloudy"],
         ["--tile-size", "x"],
     ],
     ids=" ".join,

@@ -50,7 +50,8 @@ def test_a_file_or_a_pair_is_handed_on_alone(calls: list[Any]) -> None:
 
 def test_options_are_handed_on(calls: list[Any]) -> None:
     texts = {"--optical-bands": "4,3,2", "--sar-bands": "VV", "--optical-units": "dn10000", "--sar-units": "db"}
-    paths = {"--groups": "g.png", "--pack": "p.safetensors", "--cloud-mask": "c.tif", "--backbone-weights": "w.pth"}
+    texts |= {"--sensor": "sentinel-2-l2a", "--sar-sensor": "sar", "--cloud-mask": "SCL", "--cloud-mask-kind": "scl"}
+    paths = {"--groups": "g.png", "--pack": "p.safetensors", "--backbone-weights": "w.pth"}
     flat = [part for pair in (texts | paths).items() for part in pair]
     run = _run("o.tif", "s.tif", *flat, "--window", "8,16,320, 240", "--layers", "1,5", "--pixel-grid", "--overwrite")
     assert run.exit_code == 0, run.output
