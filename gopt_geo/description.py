@@ -28,6 +28,7 @@ from gopt_geo.scene.bandfiles import BandFile, band_files
 from gopt_geo.scene.bandset import open_groups
 from gopt_geo.scene.extent import place_scene
 from gopt_geo.scene.geometry import PixelMap
+from gopt_geo.scene.identity import identify
 from gopt_geo.scene.source import PixelSource
 
 __all__ = ["describe", "describe_pack", "describe_pair", "describe_raster"]
@@ -179,11 +180,30 @@ def describe_pair(optical: StrPath, sar: StrPath) -> dict[str, Any]:
             raise SourceError(path, "a pack, not a raster", "give OPTICAL and SAR; a pack is named with --pack")
     described = {"optical": describe_raster(optical), "sar": describe_raster(sar)}
     with ExitStack() as stack:
-        together = _together(_finest(optical, stack), _finest(sar, stack))
+        pair = _finest(optical, stack), _finest(sar, stack)
+        together, stated = _together(*pair), _stated(optical, sar, pair)
     if optical.is_file() and sar.is_file() and optical.samefile(sar):
         said = f"{optical} is given twice, as the optical and as the SAR raster"
         together["notice"] = f"{said}; {together['notice']}" if together["notice"] else said
-    return {"kind": "scene pair", **described, "together": together}
+    return {"kind": "scene pair", **described, **stated, "together": together}
+
+
+def _stated(optical: Path, sar: Path, pair: tuple[PixelSource, PixelSource]) -> dict[str, Any]:
+    """Tell sensors and dates, as far as the sources state them."""
+    told = {}
+    for modality, path, source in zip(("optical", "sar"), (optical, sar), pair, strict=True):
+        files = band_files(path)
+        names = [str(path)] if files is None else [file.path for file in files]
+        told[modality] = identify(modality, path, None, [source], names)
+    dates = {modality: known.acquired for modality, known in told.items()}
+    first, second = dates["optical"], dates["sar"]
+    return {
+        "sensors": {modality: known.profile.name if known.profile else None for modality, known in told.items()},
+        "acquired": {
+            **{modality: str(date) if date is not None else None for modality, date in dates.items()},
+            "days_apart": first.apart(second).days if first is not None and second is not None else None,
+        },
+    }
 
 
 def _together(optical: PixelSource, sar: PixelSource) -> dict[str, Any]:

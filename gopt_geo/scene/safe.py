@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from gopt_geo.errors import SourceError
+from gopt_geo.errors import RadiometryError, SourceError
 from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.sensors import sensor
 
 __all__ = ["SafeProduct", "is_safe", "read_safe"]
 
@@ -60,7 +61,13 @@ def read_safe(folder: Path) -> SafeProduct:
     SourceError
         If the metadata are missing, damaged or of another mission, offsets are due but not stated, the product has
         several granules, or no band is there.
+    RadiometryError
+        If it is a Sentinel-1 product, whose values aren't calibrated.
     """
+    if re.match(r"S1[A-D]_", folder.name.upper()) or any(folder.glob("measurement/s1*.tif*")):
+        digital = sensor("sentinel-1-grd").stored[0].refused
+        assert digital is not None
+        raise RadiometryError(folder, digital.found, digital.remedy)
     metadata = sorted(folder.glob("MTD_MSIL*.xml"))
     if len(metadata) != 1:
         found = f"there are {len(metadata) or 'no'} files MTD_MSIL1C.xml or MTD_MSIL2A.xml"
