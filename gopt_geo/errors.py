@@ -16,6 +16,7 @@ __all__ = [
     "PackError",
     "RadiometryError",
     "ResolutionError",
+    "ShiftError",
     "SourceError",
     "SplitError",
 ]
@@ -63,6 +64,10 @@ class GridError(GoptGeoError):
 
 class ResolutionError(GoptGeoError):
     """The scene's pixel size is too far from the one the pack was trained at."""
+
+
+class ShiftError(GoptGeoError):
+    """The shift between optical and SAR can't be told reliably, and what was asked for needs it."""
 
 
 class PackError(GoptGeoError):

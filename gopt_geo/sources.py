@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, get_args
@@ -17,7 +17,15 @@ from gopt_geo.scene.bandfiles import input_files, input_name
 from gopt_geo.scene.clouds import CloudKind, CloudMask
 from gopt_geo.scene.extent import Extent
 
-__all__ = ["SceneInputs", "SceneOptions", "SourceOptions", "check_modalities", "odd_pixel_size", "source_spec"]
+__all__ = [
+    "SceneInputs",
+    "SceneOptions",
+    "SourceOptions",
+    "check_modalities",
+    "odd_pixel_size",
+    "source_spec",
+    "split_bands",
+]
 
 _RATIO = 1.5  # promise 7: pixels further from the pack's in size than this
 
@@ -145,31 +153,40 @@ class SceneInputs:
         also = [Path(path) for path in given if path is not None and path not in ("optical", "sar")]
         return also + [file for source in self.sources.values() for file in input_files(source)]
 
-    def open(self, meta: PackMeta, cache_bytes: int | None = None) -> Scene:
-        """Open the scene for a pack; see `gopt_geo.scene.open_scene` for `cache_bytes` and the errors."""
+    def specs(self, meta: PackMeta) -> dict[str, SourceSpec]:
+        """Return what is known of each source for a pack, by modality."""
         said = self.said
-        optical = source_spec(
-            "optical",
-            self.optical,
-            meta,
-            bands=said.get("optical_bands"),
-            units=said.get("optical_units"),
-            mask=self.cloud_mask,
-            sensor=said.get("sensor"),
-        )
-        auxiliary = {}
+        specs = {
+            "optical": source_spec(
+                "optical",
+                self.optical,
+                meta,
+                bands=said.get("optical_bands"),
+                units=said.get("optical_units"),
+                mask=self.cloud_mask,
+                sensor=said.get("sensor"),
+            )
+        }
         if self.sar is not None:
             bands, units = said.get("sar_bands"), said.get("sar_units")
             sensor = said.get("sar_sensor")
-            auxiliary["sar"] = source_spec("sar", self.sar, meta, bands=bands, units=units, sensor=sensor)
+            specs["sar"] = source_spec("sar", self.sar, meta, bands=bands, units=units, sensor=sensor)
+        return specs
+
+    def open(
+        self, meta: PackMeta, cache_bytes: int | None = None, shifts: Mapping[str, tuple[float, float]] | None = None
+    ) -> Scene:
+        """Open the scene for a pack; see `gopt_geo.scene.open_scene` for `cache_bytes`, `shifts` and the errors."""
+        said, specs = self.said, self.specs(meta)
         return open_scene(
-            optical,
-            auxiliary,
+            specs.pop("optical"),
+            specs,
             grid=said.get("grid", "optical"),
             extent=said.get("extent", "optical"),
             resolution=said.get("resolution"),
             pixel_grid=said.get("pixel_grid", False),
             cache_bytes=cache_bytes,
+            shifts=shifts,
         )
 
 
@@ -210,7 +227,7 @@ def source_spec(
     info = meta.modalities[name]
     return SourceSpec(
         path=path,
-        bands=_bands(bands, f"--{name}-bands"),
+        bands=split_bands(bands, f"--{name}-bands"),
         units=units,
         target_units=info.units,
         count=len(info.bands),
@@ -251,8 +268,14 @@ def odd_pixel_size(scene: Scene, meta: PackMeta) -> str | None:
     return f"pixels of {size:.3g} m on the scene grid, and the pack {meta.title!r} knows {meta.resolution_m:g} m"
 
 
-def _bands(text: str | None, option: str) -> list[int | str] | None:
-    """Split a list of bands; whole numbers are 1-based indices, all else names."""
+def split_bands(text: str | None, option: str) -> list[int | str] | None:
+    """Split a list of bands; whole numbers are 1-based indices, all else names.
+
+    Raises
+    ------
+    BandError
+        If the list has a gap.
+    """
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
