@@ -79,6 +79,14 @@ def _numbers(text: str | None, option: str, form: str, count: int | None = None)
     return numbers
 
 
+def _sensors(wanted: bool) -> None:
+    if wanted:
+        from gopt_geo.sensortable import sensor_table
+
+        typer.echo(sensor_table())
+        raise typer.Exit
+
+
 def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A raster or a prompt pack; with SAR, the optical one.")],
     sar: Annotated[
@@ -110,6 +118,9 @@ def info(
         str | None, typer.Option(metavar="N,N,...", help="Layers to look at; else all that are prompted.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,
+    sensors: Annotated[
+        bool, typer.Option("--sensors", callback=_sensors, is_eager=True, help="List the sensor profiles, and end.")
+    ] = False,
 ) -> None:
     """Say what FILE is: grid, bands, units and nodata of a raster; classes, bands and backbone of a pack.
 
@@ -118,6 +129,7 @@ def info(
     """
     from gopt_geo import api
 
+    del sensors  # its callback has ended the run
     options: dict[str, Any] = {
         "groups": groups,
         "pack": pack,
