@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gopt_geo.api import evaluate, info, predict, simulate_files, vectorize
+    from gopt_geo.api import coregister, evaluate, info, predict, simulate_files, vectorize
     from gopt_geo.models import load_backbone
     from gopt_geo.packs import load_model, read_pack
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "coregister",
     "evaluate",
     "info",
     "load_backbone",

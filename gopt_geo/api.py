@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions on paths: predict, evaluate, vectorize, info, simulate_files."""
+"""The verbs of the command line as functions on paths: predict, evaluate, coregister, vectorize, info, simulate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from gopt_geo.assessment.evaluate import Assessment, evaluate_map
+from gopt_geo.coregistration import CoregisterReport, coregister
 from gopt_geo.description import describe, describe_pair
 from gopt_geo.errors import GoptGeoError, GridError, OutputError
 from gopt_geo.groups import picture_groups
@@ -22,7 +23,17 @@ from gopt_geo.prediction import PredictReport, predict
 from gopt_geo.simulate import SceneSpec, write_scene
 from gopt_geo.sources import SourceOptions
 
-__all__ = ["PredictReport", "Progress", "evaluate", "info", "predict", "simulate_files", "vectorize"]
+__all__ = [
+    "CoregisterReport",
+    "PredictReport",
+    "Progress",
+    "coregister",
+    "evaluate",
+    "info",
+    "predict",
+    "simulate_files",
+    "vectorize",
+]
 
 
 def evaluate(prediction: StrPath, reference: StrPath) -> Assessment:

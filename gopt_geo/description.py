@@ -31,7 +31,7 @@ from gopt_geo.scene.geometry import PixelMap
 from gopt_geo.scene.identity import identify
 from gopt_geo.scene.source import PixelSource
 
-__all__ = ["describe", "describe_pack", "describe_pair", "describe_raster"]
+__all__ = ["crs_name", "describe", "describe_pack", "describe_pair", "describe_raster"]
 
 _PACK_ENDING = ".safetensors"
 
@@ -152,14 +152,14 @@ def _grid(grid: GeoBox) -> dict[str, Any]:
     return {
         "height": grid.shape[0],
         "width": grid.shape[1],
-        "crs": _crs_name(grid),
+        "crs": crs_name(grid),
         "affine": [float(v) for v in grid.affine[:6]],
         "bounds": [box.left, box.bottom, box.right, box.top],
         "pixel_size_m": round(pixel_size_m(grid), 6) if grid.crs is not None else None,
     }
 
 
-def _crs_name(grid: GeoBox) -> str | None:
+def crs_name(grid: GeoBox) -> str | None:
     """Code of the grid's CRS, or its WKT where it has none."""
     if grid.crs is None:
         return None

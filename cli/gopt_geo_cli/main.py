@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gopt_geo_cli import evaluate, info, predict, simulate, vectorize
+from gopt_geo_cli import coregister, evaluate, info, predict, simulate, vectorize
 from gopt_geo_cli.guard import EXIT_PIPE, GuardedGroup, flush_or_drop, on_signals
 
 __all__ = ["app", "main"]
@@ -45,6 +45,7 @@ def _options(
 
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("coregister")(coregister.coregister)
 app.command("vectorize")(vectorize.vectorize)
 app.command("info")(info.info)
 app.command("simulate")(simulate.simulate)

@@ -32,6 +32,8 @@ class PairShift:
         The optical raster's.
     auxiliary_grid
         The other's.
+    common_grid
+        Where both were compared: the ground they share, on the optical lattice or a coarser one.
     notices
         What was taken for granted in opening them.
     """
@@ -39,24 +41,38 @@ class PairShift:
     estimate: ShiftEstimate
     grid: GeoBox
     auxiliary_grid: GeoBox
+    common_grid: GeoBox
     notices: tuple[str, ...]
+
+    @property
+    def pixel_size(self) -> float:
+        """Edge of an optical pixel in metres; NaN without a CRS."""
+        return pixel_size_m(self.grid)
 
 
 def estimate_pair(
-    optical: SourceSpec, auxiliary: SourceSpec, name: str = "sar", *, points: int = 64, search: int = 12
+    optical: SourceSpec,
+    auxiliary: SourceSpec,
+    name: str = "sar",
+    *,
+    points: int = 64,
+    search: int = 12,
+    pixel_grid: bool = False,
 ) -> PairShift:
     """Estimate how far an auxiliary source's content lies from where it belongs.
 
     Parameters
     ----------
     optical, auxiliary
-        The sources; both georeferenced.
+        The sources.
     name
         The auxiliary modality's.
     points
         Points that are looked at, at most, spread over the ground that both sources share.
     search
         Largest shift that is looked for along each axis, in pixels of the coarser raster.
+    pixel_grid
+        Lay the rasters pixel upon pixel, whatever they say of their place.
 
     Raises
     ------
@@ -65,27 +81,29 @@ def estimate_pair(
 
     Notes
     -----
-    Where one raster's pixels are more than 1.5 times as large as the other's, both are looked at in the larger pixels;
-    a shift finer than SAR's own pixels can't be seen in finer optical ones.
+    Where SAR's pixels are more than 1.5 times as large as the optical ones, both are looked at in SAR's: a shift
+    isn't seen better in pixels that hold no more. Where they are smaller, in optical ones.
     """
-    with _opened(optical, auxiliary, name) as scene:
+    with _opened(optical, auxiliary, name, pixel_grid) as scene:
         grids = scene.source_grids
-        grid, other = grids["optical"], grids[name]
+        grid, common = grids["optical"], scene.grid
+        if pixel_grid:  # both count pixels; the optical grid's own place means nothing
+            grid = common
         estimate = estimate_shift(scene, name, points=points, search=search)
-        return PairShift(estimate.on(scene.grid, grid), grid, other, tuple(scene.notices))
+        return PairShift(estimate.on(common, grid), grid, grids[name], common, tuple(scene.notices))
 
 
 @contextmanager
-def _opened(optical: SourceSpec, auxiliary: SourceSpec, name: str) -> Iterator[Scene]:
+def _opened(optical: SourceSpec, auxiliary: SourceSpec, name: str, pixel_grid: bool) -> Iterator[Scene]:
     """Open both on the optical lattice, coarsened where SAR's pixels are larger, where they share ground."""
-    scene = open_scene(optical, {name: auxiliary}, extent="intersection", cache_bytes=_CACHE_BYTES)
-    with scene:
-        ratio = pixel_size_m(scene.source_grids[name]) / pixel_size_m(scene.grid)
+    both = {name: auxiliary}
+    with open_scene(optical, both, extent="intersection", pixel_grid=pixel_grid, cache_bytes=_CACHE_BYTES) as scene:
+        ratio = math.nan if pixel_grid else pixel_size_m(scene.source_grids[name]) / pixel_size_m(scene.grid)
         if not (math.isfinite(ratio) and ratio > _COARSER):
             yield scene
             return
         coarse = _coarsened(scene.grid, ratio)
-    with open_scene(optical, {name: auxiliary}, grid=coarse, cache_bytes=_CACHE_BYTES) as scene:
+    with open_scene(optical, both, grid=coarse, cache_bytes=_CACHE_BYTES) as scene:
         yield scene
 
 
