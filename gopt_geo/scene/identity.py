@@ -14,6 +14,7 @@ import numpy as np
 from gopt_geo.errors import RadiometryError
 from gopt_geo.scene.bandfiles import BandFile
 from gopt_geo.scene.dates import Acquired, acquired
+from gopt_geo.scene.landsat import sun_corrected, sun_elevation
 from gopt_geo.scene.sensors import Sensor, find_sensor, sensor
 from gopt_geo.scene.source import PixelSource
 
@@ -71,6 +72,7 @@ def identify(
     asked: Sensor | None,
     sources: Sequence[PixelSource],
     files: Sequence[str],
+    known: datetime | None = None,
 ) -> Identity:
     """Tell a source's sensor and date.
 
@@ -86,6 +88,8 @@ def identify(
         Its opened groups of bands.
     files
         Paths of its files.
+    known
+        When it was acquired, where that is known already (from a catalog).
 
     Raises
     ------
@@ -106,8 +110,16 @@ def identify(
         raise RadiometryError(name, found, f"leave {option} out")
     if stated is not None and asked is None and stated[1] == "name":
         notices.append(f"{name}: taken as {stated[0].name} by its name (say {option} otherwise)")
-    when = acquired(files, [source.file_tags for source in sources], None if product is None else product[1])
-    return Identity(asked or (stated[0] if stated is not None else None), when, notices)
+    when = acquired(files, [source.file_tags for source in sources], known or (product[1] if product else None))
+    return Identity(_of_this_scene(asked or (stated[0] if stated is not None else None), files), when, notices)
+
+
+def _of_this_scene(profile: Sensor | None, files: Sequence[str]) -> Sensor | None:
+    """Return the profile with what the scene's own metadata add to it."""
+    if profile is None or not files or not any(stored.awaits_sun for stored in profile.stored):
+        return profile
+    elevation = sun_elevation(files[0])
+    return profile if elevation is None else sun_corrected(profile, elevation)
 
 
 def _product(folder: Path | None) -> tuple[str, datetime | None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from os import PathLike
 
 from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
@@ -52,6 +53,8 @@ class SourceSpec:
     sensor
         Name of the sensor's profile as the user states it, see `gopt_geo.scene.sensors`; None goes by what the source
         says of itself.
+    acquired
+        When it was acquired, where that is known (from a catalog); None goes by what the source says of itself.
     """
 
     path: str | PathLike[str] | Sequence[BandFile]
@@ -62,6 +65,7 @@ class SourceSpec:
     mask: str | PathLike[str] | CloudMask | None = None
     band_names: tuple[str, ...] = ()
     sensor: str | None = None
+    acquired: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def open_source(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list
     try:
         if pixel_grid:
             _check_one_shape(name, sources)
-        known = identify(modality, spec.path, asked, sources, files)
+        known = identify(modality, spec.path, asked, sources, files, spec.acquired)
         notices += known.notices
         parts = []
         for source in sources:

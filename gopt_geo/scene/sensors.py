@@ -80,6 +80,8 @@ class StoredValues(_Strict):
         What to tell when this is taken for granted.
     refused
         Why such values can't be used; None: they can.
+    awaits_sun
+        Whether the physical values are still to be divided by the sine of the sun's elevation.
     """
 
     types: tuple[str, ...] = Field(min_length=1)
@@ -90,6 +92,7 @@ class StoredValues(_Strict):
     missing: tuple[float, ...] = ()
     note: str | None = None
     refused: Refusal | None = None
+    awaits_sun: bool = False
 
 
 class StatedBy(_Strict):

@@ -244,6 +244,25 @@ def test_a_producers_name_tells_the_sensor(raster, name, dtype, modality, profil
     )
 
 
+def test_level_1_is_corrected_for_the_sun(raster, tmp_path) -> None:
+    scene = "LC09_L1TP_196023_20230613_20230613_02_T1"
+    path = raster(f"{scene}_B4.TIF", np.array([[[10000, 65535]]], "uint16"))
+    values, _, notices = read(path)
+    assert any(notice.startswith(f"warning: {path}: top-of-atmosphere reflectance isn't") for notice in notices)
+    assert values[0, 0, 0] == pytest.approx(0.1)
+    metadata = tmp_path / f"{scene}_MTL.txt"
+    metadata.write_text(
+        "GROUP = IMAGE_ATTRIBUTES\n    SUN_AZIMUTH = 150.2\n    SUN_ELEVATION = 30.00000000\nEND_GROUP\n"
+    )
+    values, valid, notices = read(path)
+    np.testing.assert_allclose(values[0, 0], [0.2, 2.4214], rtol=1e-5)
+    assert valid.all()
+    assert not any("sun" in notice for notice in notices)
+    for nothing in ("SUN_ELEVATION = -5.0", "SUN_ELEVATION = high", "SUN_ELEVATION = 1e", ""):
+        metadata.write_text(nothing)
+        assert any("isn't corrected for the sun's elevation" in notice for notice in read(path)[2])
+
+
 def test_names_that_say_nothing() -> None:
     for name in ("LC08_SR_B4.tif", "S1A_IW_x_RTC30_G_gduned_5685_VV.tif", "sentinel-2.tif", "", LANDSAT + ".tif"):
         assert find_sensor({}, name) is None
