@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -25,7 +25,7 @@ from gopt_geo.scene.moving import LITTLE, move_grid, move_notice
 from gopt_geo.scene.shift import PairShift, ShiftEstimate, estimate_pair
 from gopt_geo.sources import SceneInputs, SceneOptions, SourceOptions, split_bands
 
-__all__ = ["CoregisterReport", "check_shift", "coregister", "describe_shift", "needed_shift"]
+__all__ = ["CoregisterReport", "Placement", "coregister", "describe_shift", "place_sources"]
 
 POINTS, SEARCH = 64, 12
 CHECK_POINTS = 16
@@ -164,61 +164,72 @@ def coregister(
     return report
 
 
-def check_shift(specs: Mapping[str, SourceSpec], *, pixel_grid: bool = False) -> list[str]:
-    """Look in passing whether auxiliary sources lie where they belong: a few points of each, some seconds at most.
+@dataclass(frozen=True)
+class Placement:
+    """Where a job's auxiliary sources lie.
+
+    Attributes
+    ----------
+    shifts
+        What to correct, for `gopt_geo.scene.open_scene`: by modality, in optical pixels.
+    notices
+        What the user should know.
+    tags
+        What a result should say of it.
+    """
+
+    shifts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def place_sources(specs: Mapping[str, SourceSpec], *, correct: bool = False, pixel_grid: bool = False) -> Placement:
+    """Look in passing whether auxiliary sources lie where they belong; or estimate how to bring them there.
 
     Parameters
     ----------
     specs
         The sources by modality, "optical" among them or not.
+    correct
+        Whether shifts shall be corrected. Else 16 points are looked at, which takes about half a second a source, and
+        a reliable shift of more than a pixel is a warning.
     pixel_grid
-        Whether georeferencing is ignored; nothing is checked then.
-
-    Returns
-    -------
-    A warning for each source that reliably lies more than a pixel off; nothing where no estimate is reliable.
-    """
-    if pixel_grid or "optical" not in specs:
-        return []
-    warnings = []
-    for name in specs:
-        if name == "optical":
-            continue
-        pair = estimate_pair(specs["optical"], specs[name], name, points=CHECK_POINTS, search=SEARCH)
-        if pair.estimate.reliable and pair.estimate.length > _NOTABLE:
-            warnings.append(f"warning: {describe_shift(pair, name)}; --coregister corrects it")
-    return warnings
-
-
-def needed_shift(specs: Mapping[str, SourceSpec], *, pixel_grid: bool = False) -> dict[str, PairShift]:
-    """Estimate the shift of each auxiliary source, for a job that has been asked to correct it.
-
-    Parameters
-    ----------
-    specs
-        The sources by modality.
-    pixel_grid
-        Whether georeferencing is ignored; there is nothing to correct then.
+        Whether georeferencing is ignored: then nothing is checked.
 
     Raises
     ------
     ShiftError
-        If there is nothing to correct, or an estimate isn't reliable.
+        If `correct`, and there is nothing to correct or an estimate isn't reliable.
+    GoptGeoError
+        If a source can't be opened, see `gopt_geo.scene.open_scene`.
     """
     others = [name for name in specs if name != "optical"]
     if "optical" not in specs or not others or pixel_grid:
+        if not correct:
+            return Placement()
         found = (
-            "with --pixel-grid there is no place to correct" if pixel_grid else "it needs an optical and a SAR raster"
+            "there is no place to correct with --pixel-grid" if pixel_grid else "it needs an optical and a SAR raster"
         )
         raise ShiftError("--coregister", found, "leave it out")
-    shifts = {}
+    shifts, notices, tags = {}, [], {}
     for name in others:
-        pair = estimate_pair(specs["optical"], specs[name], name, points=POINTS, search=SEARCH)
-        if not pair.estimate.reliable:
-            found = f"no reliable estimate of the shift of {name.upper()} ({pair.estimate.reason})"
-            raise ShiftError("--coregister", found, "leave it out, or correct the geotransform by hand")
-        shifts[name] = pair
-    return shifts
+        pair = estimate_pair(specs["optical"], specs[name], name, points=POINTS if correct else CHECK_POINTS)
+        estimate, said = pair.estimate, describe_shift(pair, name)
+        if not correct:
+            if estimate.reliable and estimate.length > _NOTABLE:
+                notices.append(f"warning: {said}; --coregister corrects it, docs/coregistration.md tells how")
+            continue
+        if not estimate.reliable:
+            remedy = "leave it out, or look at the report of gopt-geo coregister"
+            raise ShiftError(
+                "--coregister", f"no reliable estimate of the shift of {name.upper()}: {estimate.reason}", remedy
+            )
+        shifts[name] = (estimate.dx, estimate.dy)
+        notices.append(f"{said}; corrected")
+        tags[f"GOPT_GEO_SHIFT_{name.upper()}"] = (
+            f"{estimate.dx:.3f} right, {estimate.dy:.3f} down, optical pixels; corrected"
+        )
+    return Placement(shifts, tuple(notices), tags)
 
 
 def describe_shift(pair: PairShift, name: str = "sar") -> str:

@@ -23,6 +23,7 @@ from gopt_geo.ceiling import (
     parse_bytes,
     resident_memory,
 )
+from gopt_geo.coregistration import place_sources
 from gopt_geo.errors import AoiError, DeviceMemoryError, DrawingError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
@@ -202,6 +203,7 @@ def predict(
     pack: StrPath | None = None,
     backbone_weights: StrPath | None = None,
     allow_resolution: bool = False,
+    coregister: bool = False,
     aoi: StrPath | None = None,
     aoi_crs: str | None = None,
     confidence: StrPath | None = None,
@@ -234,6 +236,9 @@ def predict(
         File with the weights of the pack's backbone; else see `gopt_geo.models.load_backbone`.
     allow_resolution
         Accept a pixel size more than 1.5 times away from the pack's.
+    coregister
+        Estimate how far SAR lies from where it belongs, and move it there as part of its one warp; an estimate that
+        isn't reliable is an error. Without, a few points are looked at, and a shift of more than a pixel is a warning.
     aoi, aoi_crs
         Area of interest, see `gopt_geo.aoi.read_aoi`: the map is cut to the smallest window of the scene grid that
         holds it; outside the polygons it is nodata, inside it is what it would be without. CRS of a text, else
@@ -298,19 +303,23 @@ def predict(
                 device=device,
             )
             cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
-            scene = stack.enter_context(inputs.open(meta, cache))
+            placement = place_sources(
+                inputs.specs(meta), correct=coregister, pixel_grid=inputs.said.get("pixel_grid", False)
+            )
+            scene = stack.enter_context(inputs.open(meta, cache, placement.shifts))
             mask = area.on(scene.grid) if area is not None else None
             notices += mask.notices if mask is not None else ()
             for path in targets.vectors:
                 check_vector_output(path, scene.grid.crs)
-            notices += [*scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
+            notices += [*placement.notices, *scene.notices, *_check_resolution(scene, meta, optical, allow_resolution)]
             labels = stack.enter_context(open_reference(reference, scene)) if reference is not None else None
             with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
                 loaded = load_model(chosen, weights=backbone_weights)
                 model = PackModel(loaded, meta, options.tile_size, options.device)
             check_tiles(model, options.tile_size, options.batch_size, f"--tile-size {options.tile_size}")
             options = replace(options, reserved=_reserved(model, options, scene, 1 + (targets.confidence is not None)))
-            tags = _tags(chosen, options, inputs, scene) | ({"GOPT_GEO_AOI": area.name} if area is not None else {})
+            tags = _tags(chosen, options, inputs, scene) | placement.tags
+            tags |= {"GOPT_GEO_AOI": area.name} if area is not None else {}
             run = write_map(scene, model, meta.classes, options, targets, tags, progress, mask)
             shared = run.complete_share
             if sar is not None and shared < _LITTLE_SHARED:

@@ -78,6 +78,12 @@ def predict(
         bool,
         typer.Option("--allow-resolution", help="Accept a pixel size more than 1.5x away from the pack's."),
     ] = False,
+    coregister: Annotated[
+        bool,
+        typer.Option(
+            "--coregister", help="Correct the shift between OPTICAL and SAR, as gopt-geo coregister tells it."
+        ),
+    ] = False,
     pixel_grid: PixelGridOption = False,
     aoi: Annotated[
         str | None,
@@ -136,6 +142,7 @@ def predict(
             extent=extent.value,
             resolution=resolution,
             allow_resolution=allow_resolution,
+            coregister=coregister,
             pixel_grid=pixel_grid,
             aoi=aoi,
             aoi_crs=aoi_crs,

@@ -83,6 +83,7 @@ def test_predict_defaults(api: Recorder) -> None:
         "extent": "optical",
         "resolution": None,
         "allow_resolution": False,
+        "coregister": False,
         "pixel_grid": False,
         "confidence": None,
         "preview": None,
@@ -126,7 +127,7 @@ def test_predict_options(api: Recorder) -> None:
         "--max-memory": "2GB",
         "--device": "cuda:1",
     }
-    flags = ["--allow-resolution", "--pixel-grid", "--overwrite"]
+    flags = ["--allow-resolution", "--coregister", "--pixel-grid", "--overwrite"]
     flat = [part for pair in options.items() for part in pair]
     run = _run("predict", "o.tif", "s.tif", "-o", "m.tif", "--output", "m.gpkg", *flat, *flags)
     assert run.exit_code == 0, run.output
@@ -139,7 +140,8 @@ def test_predict_options(api: Recorder) -> None:
         for name in ("pack", "backbone_weights", "confidence", "preview", "reference")
     }
     texts = {flag[2:].replace("-", "_"): value for flag, value in options.items()}
-    expected = texts | numbers | paths | {"allow_resolution": True, "pixel_grid": True, "overwrite": True}
+    switches = {flag[2:].replace("-", "_"): True for flag in flags}
+    expected = texts | numbers | paths | switches
     assert kwargs == expected
 
 

@@ -17,7 +17,7 @@ from gopt_geo.scene.shift.estimate import ShiftEstimate, estimate_shift
 __all__ = ["PairShift", "estimate_pair"]
 
 _COARSER = 1.5  # times; from here on the finer of two rasters is looked at in pixels of the coarser
-_CACHE_BYTES = 64 << 20  # each template is read once
+_CACHE_BYTES = 32 << 20  # a source; templates are read once, and only neighbours share blocks
 
 
 @dataclass(frozen=True)
