@@ -21,7 +21,7 @@ from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.paths import StrPath, optional_path
 from gopt_geo.scene import BLOCK, SourceSpec, open_scene
 from gopt_geo.scene.bandfiles import band_files
-from gopt_geo.scene.moving import LITTLE, move_grid, move_notice
+from gopt_geo.scene.moving import LITTLE, compose, move_grid, move_notice
 from gopt_geo.scene.shift import PairShift, ShiftEstimate, estimate_pair
 from gopt_geo.sources import SceneInputs, SceneOptions, SourceOptions, split_bands
 
@@ -306,9 +306,8 @@ def _image(
             thin = values[:, row::step, col::step]
             top, left = (part.row + row) // step, (part.col + col) // step
             image[:, top : top + thin.shape[1], left : left + thin.shape[2]] = thin
-    to_optical = ~pair.grid.affine * common.affine
-    left, top = to_optical * (0, 0)
-    right, bottom = to_optical * (width, height)
+    a, _, left, _, e, top = compose(~pair.grid.affine, common.affine)[:6]
+    right, bottom = left + a * step * image.shape[2], top + e * step * image.shape[1]
     return image, (left, right, bottom, top)
 
 

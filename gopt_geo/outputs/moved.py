@@ -107,7 +107,7 @@ def _place(
     with rasterio.open(target, "r+", driver="GTiff", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         crs = file.crs
         if transform is not None:
-            file.transform = Affine.translation(*step) * transform
+            file.transform = _moved(transform, step)
         if points is not None:
             moved = [
                 GroundControlPoint(p.row, p.col, p.x + step[0], p.y + step[1], p.z, p.id, p.info) for p in points[0]
@@ -118,6 +118,11 @@ def _place(
             file.crs = crs
     with rasterio.open(target) as file:
         written = np.array(file.transform[:6])
-        if transform is not None and not np.allclose(written, (Affine.translation(*step) * transform)[:6], rtol=1e-12):
+        if transform is not None and not np.allclose(written, _moved(transform, step)[:6], rtol=1e-12):
             found = "another file beside it, or its own header, states its place in a way that can't be changed"
             raise OutputError(target, found, "convert it with gdal_translate first")
+
+
+def _moved(transform: Affine, step: tuple[float, float]) -> Affine:
+    a, b, c, d, e, f = transform[:6]
+    return Affine(a, b, c + step[0], d, e, f + step[1])

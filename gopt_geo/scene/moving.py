@@ -13,7 +13,7 @@ from gopt_geo.errors import GridError
 from gopt_geo.grid import GeoBox
 from gopt_geo.scene.geometry import PixelMap
 
-__all__ = ["LITTLE", "Move", "move_grid", "move_notice"]
+__all__ = ["LITTLE", "Move", "compose", "move_grid", "move_notice"]
 
 LITTLE = 0.1
 """Pixels of the reference; a move that is off by more somewhere is worth a word."""
@@ -74,6 +74,12 @@ def move_grid(grid: GeoBox, reference: GeoBox, dx: float, dy: float, name: str =
     right, up = (np.array([[a, b], [d, e]]) @ step).tolist()
     moved = GeoBox(grid.shape, Affine(a, b, c + right, d, e, f + up), grid.crs)
     return Move(moved, _error(there, points, step, shift))
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """Return the affine that applies `inner` first; releases of the affine package disagree on the operator."""
+    a, b = (np.array(affine[:9]).reshape(3, 3) for affine in (outer, inner))
+    return Affine(*(a @ b)[:2].ravel().tolist())
 
 
 def move_notice(name: str, error: float) -> str:

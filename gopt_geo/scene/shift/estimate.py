@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gopt_geo.grid import GeoBox, Window
+from gopt_geo.scene.moving import compose
 from gopt_geo.scene.scene import SceneBlock
 from gopt_geo.scene.shift.layout import LEAST_EDGE, place_templates, template_edge
 from gopt_geo.scene.shift.matching import Match, correlate, peak, similarity
@@ -94,7 +95,7 @@ class ShiftEstimate:
 
     def on(self, place: GeoBox, grid: GeoBox) -> ShiftEstimate:
         """Return the estimate, made on the grid `place`, in pixels of another grid with the same CRS and directions."""
-        a, b, c, d, e, f = (~grid.affine * place.affine)[:6]
+        a, b, c, d, e, f = compose(~grid.affine, place.affine)[:6]
         size = math.sqrt(abs(a * e - b * d))
 
         def point(p: ShiftPoint) -> ShiftPoint:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from affine import Affine
 
 from gopt_geo.grid import GeoBox, pixel_size_m
+from gopt_geo.scene.moving import compose
 from gopt_geo.scene.opening import SourceSpec
 from gopt_geo.scene.scene import Scene, open_scene
 from gopt_geo.scene.shift.estimate import ShiftEstimate, estimate_shift
@@ -109,4 +110,4 @@ def _opened(optical: SourceSpec, auxiliary: SourceSpec, name: str, pixel_grid: b
 
 def _coarsened(grid: GeoBox, ratio: float) -> GeoBox:
     height, width = (max(math.floor(length / ratio), 1) for length in grid.shape)
-    return GeoBox((height, width), grid.affine * Affine.scale(ratio), grid.crs)
+    return GeoBox((height, width), compose(grid.affine, Affine.scale(ratio)), grid.crs)
