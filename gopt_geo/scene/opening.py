@@ -15,7 +15,7 @@ from gopt_geo.scene.bandset import JoinedSource, open_groups
 from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask
 from gopt_geo.scene.controlpoints import ControlPoints
 from gopt_geo.scene.dates import Acquired
-from gopt_geo.scene.identity import asked_sensor, identify, stated_sensor
+from gopt_geo.scene.identity import asked_sensor, identify, sensor_option, stated_sensor
 from gopt_geo.scene.moving import LITTLE, move_grid, move_notice
 from gopt_geo.scene.radiometry import Radiometry, plan_radiometry
 from gopt_geo.scene.sensors import Sensor
@@ -25,6 +25,7 @@ from gopt_geo.scene.warp import AlignedSource
 __all__ = ["Opened", "SourceSpec", "check_georeferenced", "open_source"]
 
 _SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
+_MANY = 0.5  # share of a source's pixels, made unusable by its unit, that is worth a warning
 _MASK_BYTES = 8 << 20  # cache of a cloud mask on its source's grid: six blocks
 
 
@@ -163,7 +164,9 @@ def open_source(modality: str, spec: SourceSpec, pixel_grid: bool, notices: list
                 source, spec.units, spec.target_units, f"--{modality}-units", known.profile
             )
             notices += [line for line in said if line not in notices]
-            _check_has_data(source, radiometry)
+            lost = _check_has_data(source, radiometry)
+            if lost > _MANY:
+                notices.append(_of_lost(source.name, lost, modality))
             parts.append((source, radiometry))
         if spec.mask is not None:
             found, said = find_mask(spec.mask, spec.path)
@@ -260,6 +263,13 @@ def _of_points(name: str, control: ControlPoints) -> str:
     )
 
 
+def _of_lost(name: str, lost: float, modality: str) -> str:
+    return (
+        f"warning: {name}: of the pixels looked at, {100 * lost:.1f} % can't be of the unit or the sensor, and count as"
+        f" missing; check --{modality}-units and {sensor_option(modality)}"
+    )
+
+
 def _check_one_shape(name: str, sources: Sequence[PixelSource]) -> None:
     if len({tuple(source.grid.shape) for source in sources}) > 1:
         found = f"its bands have {len(sources)} pixel sizes"
@@ -272,17 +282,26 @@ def _check_colours(source: PixelSource) -> None:
         raise RadiometryError(source.name, "its values are entries of a colour table", remedy)
 
 
-def _check_has_data(source: PixelSource, radiometry: Radiometry) -> None:
-    """Search the file for one usable pixel, from its middle outwards."""
+def _check_has_data(source: PixelSource, radiometry: Radiometry) -> float:
+    """Search the file for one usable pixel, from its middle outwards; return the share that the unit made unusable."""
     height, width = source.grid.shape
+    before = after = 0
 
     def from_middle(window: Window) -> float:
         return abs(window.row + _SCAN / 2 - height / 2) + abs(window.col + _SCAN / 2 - width / 2)
 
     for block in sorted(lattice(Window(0, 0, height, width), _SCAN), key=from_middle):
         inside = block.clip((height, width))
-        if inside is not None and radiometry.before_warp(*source.read(inside))[1].any():
-            return
+        if inside is None:
+            continue
+        values, valid = source.read(inside)
+        present = valid & (values != 0).any(axis=0)  # 0 is no data to many, and says nothing about units
+        for missing in radiometry.missing:
+            present &= (values != missing).all(axis=0)
+        before += int(present.sum())
+        after += int(radiometry.before_warp(values, valid)[1].sum())
+        if after:
+            return 1 - after / max(before, after)
     raise SourceError(
         source.name,
         "no pixel carries data (all nodata, NaN, masked, not positive, or outside of the sensor's range)",

@@ -329,6 +329,21 @@ def test_only_values_beyond_the_range(raster) -> None:
     assert "outside of the sensor's range" in refused(SourceError, path, sensor="rgb")
 
 
+@pytest.mark.parametrize(("share", "warned"), [(0.4, False), (0.6, True)])
+def test_a_wrong_unit_leaves_a_trace(raster, share, warned) -> None:
+    decibels = np.full((10, 10), 3.0, "float32")
+    decibels.flat[: int(share * 100)] = -12
+    decibels = np.pad(np.pad(decibels, 2, constant_values=np.nan), 9, constant_values=0)  # neither says anything
+    path = raster("a.tif", decibels)
+    _, valid, notices = read(path, "sar", sensor="sentinel-1-rtc")
+    assert valid.sum() == 100 - share * 100
+    lines = [notice for notice in notices if notice.startswith("warning")]
+    assert len(lines) == warned
+    if warned:
+        assert "of the pixels looked at, 60.0 % can't be of the unit or the sensor" in lines[0]
+        assert lines[0].endswith("check --sar-units and --sar-sensor")
+
+
 class TestRealRasters:
     pytestmark = needs(DATA)
 
