@@ -18,7 +18,7 @@ from gopt_geo.scene.scene import Scene
 from safefolder import numbers_of, write_safe
 
 CLEAR = {2, 4, 5, 6, 7, 11}
-UTM31 = Affine(10, 0, 500000, 0, -10, 4600000)
+COARSE = Affine(20, 0, 500000, 0, -20, 4600000)
 
 
 def scene_of(path: Path | str, mask: object, *, bands: list[int | str] | None = None, **options: object) -> Scene:
@@ -94,7 +94,7 @@ def test_beyond_its_edges_a_mask_hides_nothing(raster) -> None:
 def test_a_coarse_mask_by_nearest_neighbour(raster) -> None:
     optical = raster("optical.tif", np.full((6, 6), 2000, "uint16"))
     classes = np.array([[4, 9, 4], [3, 11, 6], [8, 5, 10]], "uint8")
-    mask = raster("scl.tif", classes, "EPSG:32631", UTM31 @ Affine.scale(2))
+    mask = raster("scl.tif", classes, "EPSG:32631", COARSE)
     fine = np.kron(np.isin(classes, list(CLEAR)), np.ones((2, 2))).astype(bool)
     assert (read(scene_of(optical, mask))[1] == fine).all()
 
@@ -181,7 +181,7 @@ def test_hidden_pixels_have_no_influence(raster, tmp_path, case) -> None:
     if case == "coarser":
         options["resolution"] = 23.0
     if case == "whole pixels apart":
-        place = UTM31 @ Affine.translation(5, 7)
+        place = Affine(10, 0, 500050, 0, -10, 4599930)
         options["grid"] = raster("grid.tif", np.ones((40, 40), "uint8"), "EPSG:32631", place)
     if case == "warped":
         place = Affine(0.0001, 0, 3.0005, 0, -0.0001, 41.5510)
@@ -190,7 +190,7 @@ def test_hidden_pixels_have_no_influence(raster, tmp_path, case) -> None:
     for name in ("a", "b"):
         path: Path | str = raster(f"B04_{name}.tif", fine)
         if case == "two groups":
-            other = raster(f"B8A_{name}.tif", coarse, "EPSG:32631", UTM31 @ Affine.scale(2))
+            other = raster(f"B8A_{name}.tif", coarse, "EPSG:32631", COARSE)
             path = f"{path},{other}"
         results.append(read(scene_of(path, mask, bands=[1, 2] if case == "two groups" else None, **options)))
         fine[hidden], coarse[of_coarse] = random.integers(1, 9000, hidden.sum()), 8999
