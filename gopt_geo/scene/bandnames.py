@@ -13,7 +13,10 @@ __all__ = ["SCENE_CLASSES", "band_in_file_name", "find_band", "names_of"]
 SCENE_CLASSES = "SCL"
 """Name of Sentinel-2's scene classification among band files."""
 
-_TOKEN = re.compile(r"(B\d{1,2}|B8A|VV|VH|HH|HV|RED|GREEN|BLUE|NIR|SCL)", re.IGNORECASE | re.ASCII)
+_TOKEN = re.compile(
+    r"(B\d{1,2}|B8A|VV|VH|HH|HV|RED|GREEN|BLUE|NIR|NIR0[89]|SWIR16|SWIR22|COASTAL|REDEDGE\d|SCL)",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 def band_in_file_name(path: str) -> str | None:

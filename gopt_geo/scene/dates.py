@@ -99,7 +99,7 @@ def date_in_tags(tags: Mapping[str, str]) -> tuple[datetime, str] | None:
     by_key = {re.sub(r"[^A-Z0-9]", "", key.upper()): key for key in tags}
     for wanted in _TAGS:
         key = by_key.get(wanted)
-        moment = _parsed(tags[key].strip()) if key is not None else None
+        moment = _parsed(str(tags[key]).strip()) if key is not None else None
         if moment is not None and key is not None:
             return moment, key
     return None

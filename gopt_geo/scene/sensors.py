@@ -291,7 +291,7 @@ def find_sensor(
     for profile in sensors():
         stated = profile.stated
         for tag, pattern in stated.tags.items():
-            if _fits(pattern, tags.get(tag, "")):
+            if _fits(pattern, str(tags.get(tag, ""))):
                 return profile, "tag", f"its tag {tag}"
         if stated.stac and _fits(stated.stac, collection):
             return profile, "item", f"its collection {collection}"

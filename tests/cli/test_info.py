@@ -48,6 +48,13 @@ def test_a_file_or_a_pair_is_handed_on_alone(calls: list[Any]) -> None:
     assert calls == [((Path("x.tif"),), {}), ((Path("o.tif"), Path("s.tif")), {})]
 
 
+@pytest.mark.brief
+def test_sensors_are_listed_without_a_file(calls: list[Any]) -> None:
+    run = _run("--sensors")
+    assert (run.exit_code, calls) == (0, [])
+    assert run.stdout.count("| `sentinel-") == 4
+
+
 def test_options_are_handed_on(calls: list[Any]) -> None:
     texts = {"--optical-bands": "4,3,2", "--sar-bands": "VV", "--optical-units": "dn10000", "--sar-units": "db"}
     texts |= {"--sensor": "sentinel-2-l2a", "--sar-sensor": "sar", "--cloud-mask": "SCL", "--cloud-mask-kind": "scl"}

@@ -60,6 +60,8 @@ def message(call, kind: type[GoptGeoError]) -> str:
         ("sar_hh.tif", "HH"),
         ("https://host/a/B04.tif?token=B05.tif", "B04"),
         ("red.tif", "RED"),
+        ("scene_nir08.tif", "NIR08"),
+        ("rededge1.tif", "REDEDGE1"),
         ("B040.tif", None),
         ("scene.tif", None),
         ("", None),
