@@ -139,6 +139,10 @@ def coregister(
             rule = f"give {low} or more" if high is None else f"give {low} to {high}"
             raise GoptGeoError(f"{option} {value}", "out of range", rule)
     inputs = SceneInputs(optical, sar, cast("SceneOptions", said))
+    chosen = said.get("optical_bands") is not None and said.get("sar_bands") is not None
+    if str(optical) == str(sar) and not chosen:
+        remedy = "give two rasters, or say which bands are which with --optical-bands and --sar-bands"
+        raise SourceError(str(sar), "it is given as OPTICAL and as SAR", remedy)
     named = {name: optional_path(path) for name, path in (("tif", output), ("json", json_file), ("png", picture))}
     if named["tif"] is not None:
         _check_movable(sar, bool(said.get("pixel_grid")))

@@ -98,8 +98,8 @@ def _arrows(axis: Any, estimate: ShiftEstimate, middle: tuple[float, float], lon
         labels.append("all points together")
     if drawn is not None:
         length = max(key for key in _KEYS if key <= typical)
-        place = {"labelpos": "E", "coordinates": "axes", "color": "black"}
-        axis.quiverkey(drawn, 0.03 + _LENGTH, -0.035, length, f"{length:g} px", **place)
+        place = {"labelpos": "E", "coordinates": "inches", "color": "black"}
+        axis.quiverkey(drawn, _MARGIN + 0.5, 0.3, length, f"{length:g} px", **place)
     if handles:
         axis.figure.legend(handles, labels, loc="lower right", ncols=len(handles), fontsize=9, frameon=False)
 
