@@ -114,6 +114,8 @@ class RasterSource:
         Whether declared nodata, alpha and masks make pixels invalid. Without, only NaN and infinities do.
     nodata
         Stored value that means no data, in addition to what the file declares; None adds nothing.
+    alpha_is_data
+        Whether a band that the file calls alpha is a data band (another modality in the fourth channel of a PNG).
 
     Attributes
     ----------
@@ -160,12 +162,14 @@ class RasterSource:
         *,
         honour_nodata: bool = True,
         nodata: float | None = None,
+        alpha_is_data: bool = False,
     ) -> None:
         self.path = address(path)
         self.remote = is_remote(path)
         self.name = name or shown(path)
         self.honour_nodata = honour_nodata
         self._further_nodata = nodata
+        self._alpha_is_data = alpha_is_data
         self._bands = None if bands is None else tuple(bands)
         self._handles: dict[int, rasterio.DatasetReader] = {}
         self._lock = threading.Lock()
@@ -173,7 +177,7 @@ class RasterSource:
 
     def _describe(self, dataset: rasterio.DatasetReader) -> None:
         interpretation = dataset.colorinterp
-        data = [i for i in dataset.indexes if interpretation[i - 1] != ColorInterp.alpha]
+        data = [i for i in dataset.indexes if self._alpha_is_data or interpretation[i - 1] != ColorInterp.alpha]
         self._alpha = next((i for i in dataset.indexes if i not in data), None)
         self.file_names = {i: dataset.descriptions[i - 1] or "" for i in data}
         self.indexes = tuple(data) if self._bands is None else self._choose(self._bands)
