@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import fft, ndimage
 
+from gopt_geo.scene.moving import compose
 from gopt_geo.scene.opening import SourceSpec
 from gopt_geo.scene.shift.pair import estimate_pair
 
@@ -128,7 +129,7 @@ def write(path: Path, array: NDArray[Any], profile: dict[str, Any], shift: tuple
         crs, transform = "EPSG:32632", Affine(10, 0, 500000, 0, -10, 5000000)
     count, height, width = array.shape
     options = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": array.dtype}
-    options |= {"crs": crs, "transform": transform * Affine.translation(*shift), "nodata": profile["nodata"]}
+    options |= {"crs": crs, "transform": compose(transform, Affine.translation(*shift)), "nodata": profile["nodata"]}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **options) as file:
         file.write(array)
         if profile["driver"] == "PNG" and count == 3:  # ombria's optical chips are 0 outside of the swath
@@ -235,6 +236,7 @@ def row_of(name: str, studies: Sequence[dict[str, Any]]) -> dict[str, Any]:
     through = np.array([error for reliable, error in trials if reliable])
     finite = through[np.isfinite(through)]
     wrong = [row for study in studies for row in study["wrong"]]
+    own = [math.hypot(*study["true"][0]["best"]) for study in studies if study["true"][0]["reliable"]]
     seconds = [row["seconds"] for study in studies for row in study["true"]]
     return {
         "data": name,
@@ -247,6 +249,8 @@ def row_of(name: str, studies: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "largest_error": float(finite.max()) if len(finite) else None,
         "own_estimate_wrong": int((~np.isfinite(through)).sum()),
         "let_through_unshifted": sum(study["true"][0]["reliable"] for study in studies),
+        "own_shift_median": float(np.median(own)) if own else None,
+        "own_shift_largest": max(own, default=None),
         "mismatched": len(wrong),
         "mismatched_let_through": sum(row["reliable"] for row in wrong),
         "seconds": float(np.median(seconds)),
@@ -302,14 +306,32 @@ def fewer(pairs: Sequence[Pair], chips: int) -> list[Pair]:
     return kept
 
 
+def document_of(studies: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of each part, a row for each set and one for all; shown too."""
+    document: dict[str, Any] = {"good_pixels": GOOD, "own_pixels": OWN, "largest_shift": LARGEST, "budget": BUDGET}
+    for part, title in (("choice", "part the gate was chosen on"), ("report", "held out")):
+        of_part = [study for study in studies if study["part"] == part]
+        if of_part:
+            sets = list(dict.fromkeys(study["dataset"] for study in of_part))
+            rows = [row_of(name, [s for s in of_part if s["dataset"] == name]) for name in sets]
+            rows.append(row_of("all", of_part))
+            show(rows, title)
+            document[part] = [{**row, "keeps": verdict(row)} for row in rows]
+    return document
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--all", type=Path, dest="everything", help="write each estimate here, for studies of the gate")
+    parser.add_argument("--again", type=Path, help="tabulate what --all wrote, and measure nothing")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", choices=("choice", "report"), help="one part")
     parser.add_argument("--chips", type=int, help="of each part of ombria, for a quick look")
     options = parser.parse_args(arguments)
+    if options.again:
+        studies = json.loads(options.again.read_text())
+        return finish(document_of(studies), options.json)
     if not DATA.is_dir():
         sys.exit(f"no real rasters at {DATA}; set GOPT_GEO_DATA")
     pairs, started = find_pairs(), time.time()
@@ -322,20 +344,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         studies.append(found)
         if done % 50 == 0:
             print(f"{done} of {len(pairs)} pairs, {time.time() - started:.0f} s", file=sys.stderr)
-    document: dict[str, Any] = {"good_pixels": GOOD, "own_pixels": OWN, "largest_shift": LARGEST, "budget": BUDGET}
-    for part in ("choice", "report"):
-        of_part = [study for study in studies if study["part"] == part]
-        if not of_part:
-            continue
-        sets = list(dict.fromkeys(study["dataset"] for study in of_part))
-        rows = [row_of(name, [s for s in of_part if s["dataset"] == name]) for name in sets]
-        rows.append(row_of("all", of_part))
-        show(rows, {"choice": "part the gate was chosen on", "report": "held out"}[part])
-        document[part] = [{**row, "keeps": verdict(row)} for row in rows]
-    if options.json:
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
     if options.everything:
         options.everything.write_text(json.dumps(studies) + "\n")
+    return finish(document_of(studies), options.json)
+
+
+def finish(document: dict[str, Any], path: Path | None) -> int:
+    """Write the figures, and say which budgets are missed over all that is held out."""
+    if path:
+        path.write_text(json.dumps(document, indent=1) + "\n")
     missed = [f"all: {key}" for key, kept in document.get("report", [{"keeps": {}}])[-1]["keeps"].items() if not kept]
     for line in missed:
         print(f"missed: {line}")
