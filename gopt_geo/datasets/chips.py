@@ -154,7 +154,7 @@ class ChipDataset(NonGeoDataset):
 
     All values of a sample are tensors: for each modality its stored values, float32 [C, H, W], under its name, and
     under ``validity_`` and its name, bool [H, W], which pixels carry data (the others are 0); and ``mask``, int64
-    [H, W], class indexes, 255 where there is no label.
+    [H, W], class indexes, 255 where there is no label, or no modality carries data.
 
     Attributes
     ----------
@@ -228,6 +228,8 @@ class ChipDataset(NonGeoDataset):
             sizes = ", ".join(f"{key} {height} x {width}" for key, (height, width) in shapes.items())
             found = f"the images of {chip.name} differ in size: {sizes} (height x width)"
             raise DatasetError(self.root, found, "they must lie pixel on pixel: complete or correct the copy")
+        seen = torch.stack([sample[f"validity_{modality}"] for modality in self.modalities]).any(dim=0)
+        sample["mask"][~seen] = IGNORED
         return sample if self.transforms is None else self.transforms(sample)
 
     def _mask(self, chip: Chip) -> tuple[Tensor, tuple[int, int]]:
