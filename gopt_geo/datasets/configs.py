@@ -155,9 +155,9 @@ def read_config(path: StrPath) -> DatasetConfig:
     try:
         node = yaml.compose(text, yaml.SafeLoader)
         content = yaml.safe_load(text)
+        lines = _lines(node) if node is not None else {}
     except (yaml.YAMLError, RecursionError) as error:
         raise DatasetError(path, f"it isn't YAML ({error})", _REMEDY) from error
-    lines = _lines(node) if node is not None else {}
     try:
         file = _File.model_validate_json(_json(content))
         if file.dataset not in DATASETS:

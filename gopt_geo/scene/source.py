@@ -67,9 +67,13 @@ class PixelSource(Protocol):
 
 
 def _gdal(remote: bool) -> AbstractContextManager[object]:
-    """Return GDAL's settings for reading: no code from files, and damaged JPEG data is an error."""
-    settings = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", **(REMOTE if remote else {})}
-    env: AbstractContextManager[object] = rasterio.Env(**settings)
+    """Return GDAL's settings for reading: no code from files, and damaged JPEG and PNG data is an error."""
+    settings = {
+        "GDAL_VRT_ENABLE_PYTHON": "NO",
+        "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
+        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # it takes what memory holds for the pixels of a truncated file
+    }
+    env: AbstractContextManager[object] = rasterio.Env(**settings, **(REMOTE if remote else {}))
     return env
 
 

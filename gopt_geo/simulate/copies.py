@@ -19,7 +19,7 @@ __all__ = ["LAYOUTS", "write_copy"]
 
 _DRIVERS = {".png": "PNG", ".tif": "GTiff", ".jpg": "JPEG"}
 _NOISE = 12.0  # standard deviation of 8-bit pixels about their class's level
-_FILL = 200  # value of SAR outside of the swath, as some chips have it
+_FILL = 255  # value of SAR outside of the swath, as some chips have it
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class _Copy:
         return np.kron(patches, np.ones((cell, cell), np.int64))[:height, :width].astype(np.uint8)
 
     def image(self, labels: NDArray[np.uint8], bands: int, top: int = 255) -> NDArray[np.uint16]:
-        """Return pixels [bands, H, W] from 1 to `top`: each class has a level of its own in each band, and noise."""
+        """Return pixels [bands, H, W] from 1 to below `top`: each class has a level of its own in each band, and noise."""
         levels = np.random.default_rng(bands).uniform(0.15, 0.85, (256, bands)) * top
         noise = self.rng.normal(0, _NOISE * top / 255, (bands, *labels.shape))
-        return np.clip(np.moveaxis(levels[labels], -1, 0) + noise, 1, top).astype(np.uint16)
+        return np.clip(np.moveaxis(levels[labels], -1, 0) + noise, 1, top - 1).astype(np.uint16)
 
 
 def _write(path: Path, pixels: NDArray[np.generic], dtype: str = "uint8", place: Affine | None = None) -> None:
