@@ -58,7 +58,7 @@ class Layer:
     honour_nodata
         Whether nodata values, masks and alpha bands that a file declares are believed.
     alpha_is_data
-        Whether a fourth band, which PNG calls alpha, is a modality.
+        Whether a fourth band, which files may call alpha, is data.
     """
 
     bands: tuple[int, ...] | None = None

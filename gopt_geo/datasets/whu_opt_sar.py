@@ -12,6 +12,7 @@ from gopt_geo.datasets.legends import WHU7
 from gopt_geo.datasets.lists import read_text
 from gopt_geo.errors import DatasetError
 from gopt_geo.grid import GeoBox, Window, same_crs, whole_pixel_offset
+from gopt_geo.grid import crop as crop_grid
 from gopt_geo.paths import StrPath
 
 __all__ = ["SPLIT_FILE", "WHUOptSar", "read_division"]
@@ -103,10 +104,7 @@ class WHUOptSar(ChipDataset):
         """Return the grid of a sample; its CRS is None in copies without one."""
         chip = self._chips[index]
         whole = self._grids[self.scene(index)]
-        if chip.window is None:
-            return whole
-        rows, cols = (slice(chip.window.row, chip.window.row_stop), slice(chip.window.col, chip.window.col_stop))
-        return whole[rows, cols]
+        return whole if chip.window is None else crop_grid(whole, chip.window)
 
     def scene(self, index: int) -> str:
         """Return the name of the scene that a sample is part of."""
@@ -114,11 +112,11 @@ class WHUOptSar(ChipDataset):
 
 
 def _layers(auxiliary: tuple[str, ...]) -> dict[str, Layer]:
-    known = {"sar": Layer(count=1), "nir": Layer((4,))}
+    known = {"sar": Layer(count=1), "nir": Layer((4,), alpha_is_data=True)}
     wrong = [name for name in auxiliary if name not in known]
     if wrong or len(set(auxiliary)) < len(auxiliary):
         raise DatasetError("auxiliary", f"{', '.join(auxiliary)}", "choose from sar, nir, each once")
-    return {"optical": Layer((1, 2, 3)), **{name: known[name] for name in auxiliary}}
+    return {"optical": Layer((1, 2, 3), alpha_is_data=True), **{name: known[name] for name in auxiliary}}
 
 
 def _grid(scene: Chip, layers: Mapping[str, Layer], notices: list[str]) -> GeoBox:
@@ -203,7 +201,7 @@ def read_division(file: StrPath) -> dict[str, list[str]]:
             current.append(name)
     if not parts.get("train") or not parts.get("test"):
         raise DatasetError(
-            file, f"it names scenes for {' and '.join(k for k in parts if parts[k]) or 'nothing'}", remedy
+            file, f"it names scenes only for {' and '.join(k for k in parts if parts[k]) or 'no part'}", remedy
         )
     everything = [name for names in parts.values() for name in names]
     if twice := {name for name in everything if everything.count(name) > 1}:

@@ -119,7 +119,8 @@ class RasterSource:
     nodata
         Stored value that means no data, in addition to what the file declares; None adds nothing.
     alpha_is_data
-        Whether a band that the file calls alpha is a data band (another modality in the fourth channel of a PNG).
+        Whether a band that the file calls alpha is a data band (another modality in the fourth channel of a PNG);
+        nodata values count then, and masks don't.
 
     Attributes
     ----------
@@ -332,7 +333,8 @@ class RasterSource:
         usable = np.ones(stored.shape[1:], np.bool_)
         if not self.honour_nodata:
             return usable
-        if any(handle.mask_flag_enums[i - 1] != [MaskFlags.all_valid] for i in self.indexes):
+        masked = any(handle.mask_flag_enums[i - 1] != [MaskFlags.all_valid] for i in self.indexes)
+        if masked and not self._alpha_is_data:
             usable &= (handle.read_masks(self.indexes, window=area) != 0).all(axis=0)
         if self._alpha is not None:
             usable &= handle.read(self._alpha, window=area) != 0

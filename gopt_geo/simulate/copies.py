@@ -45,7 +45,7 @@ class _Copy:
         return np.kron(patches, np.ones((cell, cell), np.int64))[:height, :width].astype(np.uint8)
 
     def image(self, labels: NDArray[np.uint8], bands: int, top: int = 255) -> NDArray[np.uint16]:
-        """Return pixels [bands, H, W] from 1 to below `top`: each class has a level of its own in each band, and noise."""
+        """Return pixels [bands, H, W] from 1 to below `top`: a level for each class and band, and noise."""
         levels = np.random.default_rng(bands).uniform(0.15, 0.85, (256, bands)) * top
         noise = self.rng.normal(0, _NOISE * top / 255, (bands, *labels.shape))
         return np.clip(np.moveaxis(levels[labels], -1, 0) + noise, 1, top - 1).astype(np.uint16)

@@ -12,7 +12,6 @@ import rasterio
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from realdata import DATA, needs
 from torch.utils.data import DataLoader
 from torchgeo.datasets import NonGeoDataset
 
@@ -22,6 +21,7 @@ from gopt_geo.datasets.classes import ClassTable
 from gopt_geo.datasets.pairfolder import PairFolder
 from gopt_geo.errors import DatasetError
 from gopt_geo.simulate.copies import write_copy
+from realdata import DATA, needs
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 FLOOD = ClassTable((0, 255), ("dry", "flood"), ("#cccccc", "#0000ff"))
