@@ -72,9 +72,10 @@ class _Colours:
     """Colours of the classes that are shown, and their legend."""
 
     def __init__(self, classes: ClassTable | None, maps: Sequence[NDArray[Any]]) -> None:
-        found = {int(index) for one in maps for index in np.unique(one)}
-        self._shown = sorted(found - {IGNORED})
-        self._unlabelled = IGNORED in found
+        counts = np.bincount(np.concatenate([np.ravel(one) for one in maps] or [np.zeros(0, np.int64)]), minlength=256)
+        self._unlabelled = bool(counts[IGNORED])
+        counts[IGNORED] = 0
+        self._shown = [int(i) for i in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]]
         if classes is None:
             indexes = tuple(range(max(self._shown, default=0) + 1))
             classes = ClassTable(indexes, tuple(map(str, indexes)))
@@ -89,10 +90,11 @@ class _Colours:
         return table[indexes.astype(np.uint8)]
 
     def handles(self) -> list[Any]:
-        """Return the legend's entries: the first dozen of the classes that are there."""
+        """Return the legend's entries: the dozen most frequent of the classes that are there."""
         from matplotlib.patches import Patch
 
-        patches = [Patch(facecolor=self._colours[i], label=self._names[i]) for i in self._shown[:_LEGEND_ROWS]]
+        frequent = sorted(self._shown[:_LEGEND_ROWS])
+        patches = [Patch(facecolor=self._colours[i], label=self._names[i]) for i in frequent]
         if len(self._shown) > _LEGEND_ROWS:
             patches.append(Patch(facecolor="none", label=f"and {len(self._shown) - _LEGEND_ROWS} more"))
         if self._unlabelled:
