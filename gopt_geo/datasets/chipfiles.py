@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gopt_geo.errors import DatasetError, SourceError
+from gopt_geo.errors import BandError, DatasetError, SourceError
 from gopt_geo.grid import Window
 from gopt_geo.scene import RasterSource
 
@@ -178,7 +178,7 @@ def open_layer(path: Path, layer: Layer) -> RasterSource:
     """
     try:
         source = RasterSource(path, layer.bands, honour_nodata=layer.honour_nodata, alpha_is_data=layer.alpha_is_data)
-    except SourceError as error:
+    except (BandError, SourceError) as error:
         raise DatasetError(error.subject, error.found, error.remedy) from error
     found = None
     if layer.count is not None and source.count != layer.count:

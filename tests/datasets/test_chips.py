@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -265,6 +266,9 @@ def test_other_sizes_bands_and_kinds_are_named(folder: Path) -> None:
     assert "0002 differ in size: optical 32 x 48, sar 31 x 48, labels 32 x 48" in text
     rewrite(path, np.repeat(whole, 3, axis=0))
     assert "it has 3 bands, expected 1" in refused(lambda: dataset[1])
+    by_band = PairFolder(folder, "train", classes=FLOOD, auxiliary_bands=(1,))
+    assert "there is no band 2" in refused(lambda: PairFolder(folder, "train", auxiliary_bands=(2,)))
+    assert by_band[1]["sar"].shape == (1, 32, 48)
     label = folder / "train/label/0003.png"
     rewrite(label, np.repeat(stored(label), 3, axis=0))
     assert "labels are one band" in refused(lambda: dataset[2])
@@ -278,6 +282,33 @@ def test_unknown_labels_are_named_with_file_and_value(folder: Path) -> None:
     text = refused(lambda: PairFolder(folder, "train", classes=FLOOD)[1])
     assert "0002.png" in text
     assert "label 77 is none of the classes (0 dry, 255 flood)" in text
+
+
+def test_palette_labels_are_their_values_and_palette_images_are_refused(folder: Path) -> None:
+    for kind in ("label", "optical"):
+        path = folder / f"train/{kind}/0002.png"
+        with rasterio.open(path, "w", driver="PNG", count=1, height=32, width=48, dtype="uint8") as out:
+            out.write(np.full((1, 32, 48), 255, np.uint8))
+            out.write_colormap(1, {0: (9, 9, 9, 255), 255: (1, 2, 3, 255)})
+        if kind == "label":
+            assert (PairFolder(folder, "train", classes=FLOOD)[1]["mask"] == 1).all()
+    dataset = PairFolder(folder, "train", classes=FLOOD, optical_bands=(1,))
+    assert "colour table" in refused(lambda: dataset[1])
+
+
+def test_a_damaged_jpeg_is_named(tmp_path: Path) -> None:
+    root = write_copy("pair_folder", tmp_path / "chips", "jpg")
+    path = root / "train/sar/0002.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "0002.jpg" in refused(lambda: PairFolder(root, "train", classes=FLOOD)[1])
+
+
+def test_can_be_sent_to_another_process(folder: Path) -> None:
+    dataset = PairFolder(folder, "train", classes=FLOOD)
+    dataset[0]
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[1]["sar"], dataset[1]["sar"])
+    assert copy.notices == dataset.notices
 
 
 def test_array_labels(folder: Path) -> None:
