@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from scipy import ndimage
 
 from realdata import DATA, needs
 
@@ -30,15 +31,13 @@ def benchmark() -> ModuleType:
     return module
 
 
-def pair_of(
-    benchmark: ModuleType, folder: Path, name: str, seed: int, part: str = "report", dataset: str = "made"
-) -> Any:
+def pair_of(benchmark: ModuleType, folder: Path, name: str, seed: int) -> Any:
     """A pair of pictures without a CRS, cut from one of two noise images."""
     paths = []
     for kind, factor in (("optical", 1), ("sar", -1)):
         path = folder / f"{name}_{kind}.png"
-        noise = np.random.default_rng(seed).normal(size=(24, 24)).repeat(8, axis=0).repeat(8, axis=1)
-        pixels = np.clip(128 + 30 * factor * noise, 1, 255).astype(np.uint8)
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(192, 192)), 3)
+        pixels = np.clip(128 + 30 * factor * noise / noise.std(), 1, 255).astype(np.uint8)
         with rasterio.open(path, "w", driver="PNG", width=192, height=192, count=1, dtype="uint8") as file:
             file.write(pixels[None])
         paths.append(path)

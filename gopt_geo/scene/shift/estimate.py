@@ -19,7 +19,7 @@ from gopt_geo.scene.shift.structure import MARGIN, structure
 
 __all__ = ["ShiftEstimate", "ShiftPoint", "SomeScene", "estimate_shift"]
 
-_SIGMA = {"optical": 1.5, "auxiliary": 2.0}  # pixels; SAR has speckle
+_SIGMA = {"optical": 0.7, "auxiliary": 1.0}  # pixels; more smooths speckle, and blurs where edges lie
 _DATA = 0.3  # share of a template and of its SAR window that must carry data
 _LEAST_POINTS = 4  # fewer can't disagree
 # Both chosen on a part of real pairs that benchmarks/coregistration.py doesn't report on.

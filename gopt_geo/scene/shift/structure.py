@@ -14,7 +14,7 @@ DIRECTIONS = 8
 MARGIN = 8
 """Pixels at a window's edge that `structure` computes with too little around them; read them, and cut them off."""
 
-_POOL = 1.5  # pixels; an edge may lie this far from its counterpart and still meet it
+_POOL = 0.7  # pixels; an edge may lie this far from its counterpart and still meet it
 _LOCAL = 25  # pixels; what is even over this wide a square says nothing of place
 _WEAK = 0.3  # of the median strength: below it edges count less and less
 _CLIP = (1.0, 99.0)  # percentiles; beyond them lie clouds and corner reflectors
