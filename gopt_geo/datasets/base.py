@@ -12,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gopt_geo.aoi import Aoi, AoiMask, read_aoi
 from gopt_geo.datasets.classes import IGNORED
 from gopt_geo.datasets.compat import GeoDataset, Query, make_index, resolve
-from gopt_geo.errors import DatasetError, GridError
-from gopt_geo.grid import GeoBox, Window, crop
+from gopt_geo.errors import AoiError, DatasetError, GridError
+from gopt_geo.grid import GeoBox, Window, crop, whole_pixel_offset
+from gopt_geo.paths import StrPath
+from gopt_geo.scene.extent import place_scene
 
 if TYPE_CHECKING:
     from gopt_geo.datasets.geo import ScenePairs
 
-__all__ = ["IGNORED", "Region", "Sample", "SceneDataset", "Transforms"]
+__all__ = ["IGNORED", "Region", "Sample", "SceneDataset", "Transforms", "checked_tile_size"]
 
 Sample = dict[str, Tensor]
 Transforms = Callable[[Sample], Sample]
@@ -68,13 +71,31 @@ class SceneDataset(GeoDataset):
     _footprint: Window
     _tile_size: int
     _region: Region | None = None
+    _aoi: Aoi | None = None
+    _aoi_mask: AoiMask | None = None
 
     def _place(self, footprint: Window, transforms: Transforms | None, tile_size: int | None) -> None:
         """Set what torchgeo knows a data set by."""
-        if tile_size is not None and tile_size < 1:
-            raise DatasetError("tile_size", f"{tile_size} pixels", "give at least 1")
-        self._footprint, self.transforms, self._tile_size = footprint, transforms, tile_size or 1
-        self._make_index([footprint])
+        self.transforms, self._tile_size = transforms, checked_tile_size(tile_size)
+        self._replace(footprint)
+
+    def _replace(self, footprint: Window) -> None:
+        """Set what torchgeo knows a data set by, on another grid; a part of a split it is no more."""
+        self._region, self._footprint = None, footprint
+        if self._aoi is not None:
+            self._aoi_mask = self._aoi.on(self._on_grid())
+            common = footprint.intersect(self._aoi_mask.window)
+            if common is None:
+                raise AoiError(self._aoi.name, f"it doesn't touch the ground of {self}", "check both on a map")
+            self._footprint = common
+        self._make_index([self._footprint])
+
+    def _footprint_of(self, name: str, own: GeoBox) -> Window:
+        """Return the part of the grid where a raster on its own grid lies."""
+        grid = self._on_grid()
+        part, _ = place_scene({"grid": ("the grid", grid), "own": (name, own)}, grid, "intersection")
+        row, col = whole_pixel_offset(part, grid) or (0, 0)
+        return Window(row, col, *part.shape)
 
     def _make_index(self, windows: Sequence[Window]) -> None:
         grid = self._on_grid()
@@ -135,6 +156,8 @@ class SceneDataset(GeoDataset):
 
     def _shown(self, window: Window) -> Sample:
         sample = self.read(window)
+        if self._aoi_mask is not None and "mask" in sample:
+            sample["mask"] = sample["mask"].masked_fill(~torch.from_numpy(self._aoi_mask.read(window)), IGNORED)
         if self._region is None:
             return sample
         hidden = ~torch.from_numpy(self._region.read(window))
@@ -144,6 +167,31 @@ class SceneDataset(GeoDataset):
             elif self._region.hides_images:
                 sample[key] = value.masked_fill(hidden, 0)
         return sample
+
+    def inside(self, aoi: Aoi | StrPath, crs: str | None = None) -> Self:
+        """Return the data set with labels in an area of interest alone; this one stays as it is.
+
+        Labels outside of the area are ignored, images stay. The index shrinks to the area's bounds, so that samplers
+        draw from there.
+
+        Parameters
+        ----------
+        aoi
+            The area, or what `gopt_geo.aoi.read_aoi` reads.
+        crs
+            CRS of its coordinates where it states none.
+
+        Raises
+        ------
+        AoiError
+            If it can't be read, or doesn't touch the data set's ground.
+        """
+        part = copy.copy(self)
+        part._aoi = aoi if isinstance(aoi, Aoi) else read_aoi(aoi, crs)
+        part._replace(self._footprint)
+        assert part._aoi_mask is not None
+        part.notices = [*self.notices, *part._aoi_mask.notices]
+        return part
 
     def _window(self, query: Query, grid: GeoBox) -> Window:
         x, y = resolve(self, query)
@@ -156,7 +204,9 @@ class SceneDataset(GeoDataset):
         window = Window(
             row, col, max(round((y.stop - y.start) / abs(e)), 1), max(round((x.stop - x.start) / abs(a)), 1)
         )
-        touched = Window(0, 0, max(grid.shape[0], self._tile_size), max(grid.shape[1], self._tile_size))
+        height, width = (max(size, self._tile_size) for size in grid.shape)
+        # A sampler of tiles in rows may count one too many by rounding, which then begins at the edge.
+        touched = Window(-1, -1, height + 2, width + 2)
         if window.intersect(touched) is None:
             raise IndexError(f"{self}: {query} lies outside of the grid with bounds {self.bounds}")
         return window
@@ -211,6 +261,13 @@ class SceneDataset(GeoDataset):
     def res(self, new: float | tuple[float, float]) -> None:
         if (new if isinstance(new, tuple) else (new, new)) != self._res:
             raise DatasetError(str(self), "its resolution is its grid's", "make it on another grid: dataset.on(grid)")
+
+
+def checked_tile_size(tile_size: int | None) -> int:
+    """Return a tile size, 1 where there is none."""
+    if tile_size is not None and tile_size < 1:
+        raise DatasetError("tile_size", f"{tile_size} pixels", "give at least 1")
+    return tile_size or 1
 
 
 def _bounds(grid: GeoBox, window: Window) -> tuple[float, float, float, float]:

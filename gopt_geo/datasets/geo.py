@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from gopt_geo.aoi import Aoi, read_aoi
 from gopt_geo.datasets.base import Sample, SceneDataset, Transforms
+from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
 from gopt_geo.datasets.compat import GeoDataset
 from gopt_geo.errors import DatasetError
-from gopt_geo.grid import GeoBox, Window, same_crs, whole_pixel_offset
+from gopt_geo.grid import GeoBox, Window, same_crs
 from gopt_geo.paths import StrPath
-from gopt_geo.scene import RasterSource, SourceSpec, open_scene
-from gopt_geo.scene.extent import place_scene
+from gopt_geo.scene import Scene, SourceSpec, open_scene
+from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.clouds import CloudMask
 
 __all__ = ["ImageDataset", "OpticalDataset", "SarDataset", "ScenePairs"]
 
 CACHE_BYTES = 512 << 20
-"""Bytes of finished blocks that each source keeps, in each worker: scenes within this are warped once."""
+"""Bytes of finished blocks that each data set of images keeps in memory, in each worker process."""
 
 
 class ImageDataset(SceneDataset):
@@ -34,7 +38,7 @@ class ImageDataset(SceneDataset):
     Parameters
     ----------
     path
-        The raster.
+        A raster; or a folder, pattern, list with commas or ``.SAFE`` folder, see `gopt_geo.scene.SourceSpec`.
     modality
         "optical", or the name of another modality.
     target_units
@@ -44,59 +48,76 @@ class ImageDataset(SceneDataset):
     units
         Unit of the stored values where the file doesn't state it.
     mask
-        Raster that marks pixels not to use (clouds): any value but 0.
+        Marks pixels not to use (clouds): a raster that isn't 0 there, or "SCL"; see `gopt_geo.scene.SourceSpec`.
+    sensor
+        Name of the sensor's profile; None goes by what the source says of itself.
     grid
-        The scene grid; None takes the raster's own.
+        The scene grid; None takes the source's own.
     transforms
         Applied to each sample.
     tile_size
         Size of the windows that samplers will ask for: torchgeo's samplers leave out what is smaller, so that a
         smaller raster is entered into the index with this size, and padded.
     cache_bytes
-        Bound of the finished blocks kept, in each worker process.
+        Bound of the finished blocks kept in memory, in each worker process. Scenes within this are warped once in
+        each worker.
+    cache_dir
+        Folder for a temporary file that keeps all finished blocks instead, on a local disk; all worker processes
+        share it, and it goes with the data set: scenes of any size are warped once.
 
     Raises
     ------
     GoptGeoError
-        If the raster can't be used, see `gopt_geo.scene.open_scene`; or the grid isn't along the CRS's axes.
+        If the source can't be used, see `gopt_geo.scene.open_scene`; the grid isn't along the CRS's axes; or
+        `cache_dir` can't be written to.
     """
 
     def __init__(
         self,
-        path: StrPath,
+        path: StrPath | Sequence[BandFile],
         modality: str,
         target_units: str,
         *,
         bands: Sequence[int | str] | None = None,
         units: str | None = None,
-        mask: StrPath | None = None,
+        mask: StrPath | CloudMask | None = None,
+        sensor: str | None = None,
         grid: GeoBox | None = None,
         transforms: Transforms | None = None,
         tile_size: int | None = None,
         cache_bytes: int = CACHE_BYTES,
+        cache_dir: StrPath | None = None,
     ) -> None:
-        with RasterSource(path, bands) as source:
-            count, self._own_grid = source.count, source.grid
-        self._name, self.modality = str(path), modality
-        self.paths = self._name
-        self._spec = SourceSpec(path, bands, units, target_units, count, None if mask is None else Path(mask))
-        self._cache_bytes = cache_bytes
+        if isinstance(path, str | os.PathLike):
+            self._name = self.paths = str(path)
+        else:
+            self._name, self.paths = f"{len(path)} files", [file.path for file in path]
+        self.modality = modality
+        self._spec = SourceSpec(path, bands, units, target_units, None, mask, sensor=sensor)
+        self._cache_bytes, self._cache_dir = cache_bytes, cache_dir
         self._open(grid)
-        self._place(self._own_footprint(), transforms, tile_size)
+        self._place(self._footprint_of(self._name, self._own_grid), transforms, tile_size)
+        if cache_dir is None and (needed := self._blocks.bytes_of(self._footprint)) > cache_bytes:
+            self.notices.append(
+                f"{self._name}: its {needed >> 20} MiB don't fit into cache_bytes ({cache_bytes >> 20} MiB), so that "
+                "random windows are warped again and again; cache_dir=... keeps them on disk"
+            )
 
     def _open(self, grid: GeoBox | None) -> None:
         optical, others = (self._spec, {}) if self.modality == "optical" else (None, {self.modality: self._spec})
         base: Literal["optical"] | GeoBox = "optical" if grid is None else grid
-        self._scene = open_scene(optical, others, grid=base, cache_bytes=self._cache_bytes)
-        self._process = os.getpid()
-        self.grid, self.notices = self._scene.grid, list(self._scene.notices)
-
-    def _own_footprint(self) -> Window:
-        """Return the part of the grid where the raster lies."""
-        grid = self._on_grid()
-        part, _ = place_scene({"grid": ("the grid", grid), "own": (self._name, self._own_grid)}, grid, "intersection")
-        row, col = whole_pixel_offset(part, grid) or (0, 0)
-        return Window(row, col, *part.shape)
+        scene = open_scene(optical, others, grid=base, cache_bytes=0)  # finished blocks are kept here, once
+        try:
+            self.grid, self.notices = scene.grid, list(scene.notices)
+            self._own_grid = scene.source_grids[self.modality]
+            count = scene.counts[self.modality]
+            layers = Layer((count,), np.float32), Layer((), np.bool_)
+            self._scene = Reopening(scene)
+            produce = _ImageBlocks(self._scene, self.modality)
+            self._blocks = Blocks(scene.shape, layers, produce, self._cache_bytes, self._cache_dir)
+        except BaseException:
+            scene.close()
+            raise
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self._name})"
@@ -115,23 +136,30 @@ class ImageDataset(SceneDataset):
             If the raster doesn't overlap with the grid.
         """
         moved = copy.copy(self)
-        moved._region = None
         moved._open(grid)
-        moved._place(moved._own_footprint(), self.transforms, self._tile_size)
+        moved._replace(moved._footprint_of(self._name, self._own_grid))
         return moved
 
     def read(self, window: Window) -> Sample:
         """Return the values and the validity of a window of the grid."""
-        if self._process != os.getpid():  # a forked worker: a handle's place in the file is shared with the parent
-            self._scene = pickle.loads(pickle.dumps(self._scene))
-            self._process = os.getpid()
-        block = self._scene.read(window)
-        values, valid = block.values[self.modality], block.valid[self.modality]
+        values, valid = self._blocks.read(window)
         return {self.keys[0]: torch.from_numpy(values), self.keys[1]: torch.from_numpy(valid)}
 
     def close(self) -> None:
         """Close the files."""
-        self._scene.close()
+        self._scene.get().close()
+
+
+@dataclass(frozen=True)
+class _ImageBlocks:
+    """Produces blocks of one modality of a scene."""
+
+    scene: Reopening[Scene]
+    modality: str
+
+    def __call__(self, block: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        pixels = self.scene.get().read(block)
+        return pixels.values[self.modality], pixels.valid[self.modality]
 
 
 class OpticalDataset(ImageDataset):
@@ -165,6 +193,8 @@ class ScenePairs(SceneDataset):
         Data sets, or for images the paths of rasters; at least one.
     grid
         The scene grid: "optical", "sar", or a grid. "optical" means the first of the three that has one.
+    aoi
+        Area of interest: labels outside are ignored, see `inside`.
     transforms
         Applied to each sample; those of the data sets come first.
     tile_size
@@ -176,6 +206,8 @@ class ScenePairs(SceneDataset):
         If there is nothing to combine, two data sets give the same values, or they have no ground in common.
     GridError
         If a raster doesn't overlap with the grid.
+    AoiError
+        If the area can't be read, or doesn't touch the common ground.
     """
 
     def __init__(
@@ -185,6 +217,7 @@ class ScenePairs(SceneDataset):
         labels: SceneDataset | None = None,
         *,
         grid: Literal["optical", "sar"] | GeoBox = "optical",
+        aoi: Aoi | StrPath | None = None,
         transforms: Transforms | None = None,
         tile_size: int | None = None,
     ) -> None:
@@ -195,6 +228,7 @@ class ScenePairs(SceneDataset):
         if grid == "sar" and sar is None:
             raise DatasetError("grid='sar'", "there is no SAR data set", "give one, or another grid")
         chosen = sar.grid if grid == "sar" and sar is not None else grid if isinstance(grid, GeoBox) else None
+        self._aoi = aoi if aoi is None or isinstance(aoi, Aoi) else read_aoi(aoi)
         self._combine([d for d in (optical, sar, labels) if d is not None], chosen, transforms, tile_size)
 
     @classmethod
@@ -238,6 +272,8 @@ class ScenePairs(SceneDataset):
             raise DatasetError(names, "they have no ground in common", "give data sets of the same ground")
         largest = max(member._tile_size for member in self.members)
         self._place(common, transforms, tile_size or largest)
+        if self._aoi_mask is not None:
+            self.notices += self._aoi_mask.notices
 
     def __str__(self) -> str:
         return " & ".join(map(str, self.members))
@@ -250,7 +286,6 @@ class ScenePairs(SceneDataset):
     def on(self, grid: GeoBox) -> Self:
         """Return the data set on another grid; this one stays as it is."""
         moved = copy.copy(self)
-        moved._region = None
         moved._combine([member.on(grid) for member in self.members], grid, self.transforms, self._tile_size)
         return moved
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
-import pickle
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import shapely
@@ -15,17 +14,15 @@ import torch
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms
+from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms, checked_tile_size
+from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
+from gopt_geo.datasets.classes import ClassTable
 from gopt_geo.datasets.compat import make_index
 from gopt_geo.errors import BandError, DatasetError, GridError
-from gopt_geo.grid import GeoBox, Window, whole_pixel_offset
+from gopt_geo.grid import GeoBox, Window
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import AlignedSource, RasterSource
-from gopt_geo.scene.extent import place_scene
 from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels
-
-if TYPE_CHECKING:
-    from gopt_geo.datasets.classes import ClassTable
 
 __all__ = ["RasterLabels", "VectorLabels"]
 
@@ -79,7 +76,7 @@ class RasterLabels(SceneDataset):
         self._name, self.classes, self._resampling = str(path), classes, resampling
         self.paths = self._name
         self._open(grid)
-        self._place(self._own_footprint(), transforms, tile_size)
+        self._place(self._footprint_of(self._name, self._own_grid), transforms, tile_size)
 
     def _open(self, grid: GeoBox | None) -> None:
         source = RasterSource(self._name)
@@ -87,18 +84,14 @@ class RasterLabels(SceneDataset):
             _check_label_raster(source)
             self._own_grid = source.grid
             self.grid = source.grid if grid is None else grid
-            self._aligned = AlignedSource(source, self.grid, self._resampling, cache_bytes=_CACHE_BYTES)
+            aligned = AlignedSource(source, self.grid, self._resampling, cache_bytes=0)
+            shape = (self.grid.shape[0], self.grid.shape[1])
+            produce = _LabelBlocks(Reopening(aligned), self.classes, self._name)
+            self._blocks = Blocks(shape, [Layer((), np.uint8, IGNORED)], produce, _CACHE_BYTES)
         except BaseException:
             source.close()
             raise
-        self._process = os.getpid()
-        self.notices = [self._aligned.notice] if self._aligned.notice else []
-
-    def _own_footprint(self) -> Window:
-        grid = self._on_grid()
-        part, _ = place_scene({"grid": ("the grid", grid), "own": (self._name, self._own_grid)}, grid, "intersection")
-        row, col = whole_pixel_offset(part, grid) or (0, 0)
-        return Window(row, col, *part.shape)
+        self.notices = [aligned.notice] if aligned.notice else []
 
     def __str__(self) -> str:
         return f"RasterLabels({self._name})"
@@ -111,9 +104,8 @@ class RasterLabels(SceneDataset):
     def on(self, grid: GeoBox) -> Self:
         """Return the labels on another grid; these stay as they are."""
         moved = copy.copy(self)
-        moved._region = None
         moved._open(grid)
-        moved._place(moved._own_footprint(), self.transforms, self._tile_size)
+        moved._replace(moved._footprint_of(self._name, self._own_grid))
         return moved
 
     def read(self, window: Window) -> Sample:
@@ -122,18 +114,28 @@ class RasterLabels(SceneDataset):
         Raises
         ------
         GoptGeoError
-            If a value isn't one of the classes, or isn't whole.
+            If a value near the window isn't one of the classes, or isn't whole.
         """
-        if self._process != os.getpid():  # a forked worker: a handle's place in the file is shared with the parent
-            self._aligned = pickle.loads(pickle.dumps(self._aligned))
-            self._process = os.getpid()
-        values, valid = self._aligned.read(window)
+        (mask,) = self._blocks.read(window)
+        return {"mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+@dataclass(frozen=True)
+class _LabelBlocks:
+    """Produces blocks of class indexes."""
+
+    aligned: Reopening[AlignedSource]
+    classes: ClassTable | None
+    name: str
+
+    def __call__(self, block: Window) -> tuple[NDArray[np.uint8]]:
+        values, valid = self.aligned.get().read(block)
         labels = values[0].astype(np.int64)
         if (labels != values[0]).any():
-            raise DatasetError(self._name, "its values aren't whole numbers", "give a raster of class values")
-        mask = np.full(window.shape, IGNORED, np.uint8)
-        mask[valid] = _indexes(labels[valid], self.classes, self._name)
-        return {"mask": torch.from_numpy(mask.astype(np.int64))}
+            raise DatasetError(self.name, "its values aren't whole numbers", "give a raster of class values")
+        mask = np.full(block.shape, IGNORED, np.uint8)
+        mask[valid] = _indexes(labels[valid], self.classes, self.name)
+        return (mask,)
 
 
 def _check_label_raster(source: RasterSource) -> None:
@@ -189,14 +191,15 @@ class VectorLabels(SceneDataset):
         self.notices = []
         self._shapes, values, self._crs = _read_features(Path(path), class_field, layer, self.notices)
         self._values = _class_of(values, classes, f"{self._name}, field {class_field!r}")
-        self.grid, self.transforms, self._tile_size = grid, transforms, tile_size or 1
+        self.grid, self.transforms, self._tile_size = grid, transforms, checked_tile_size(tile_size)
         self._raster: ShapeRaster | None = None
         if grid is None:
             self.index = make_index([tuple(shapely.total_bounds(self._shapes))], self._crs)
         else:
-            self._burn(grid)
+            self._replace(self._burn(grid))
 
-    def _burn(self, grid: GeoBox) -> None:
+    def _burn(self, grid: GeoBox) -> Window:
+        """Bring the shapes onto a grid; return where they lie."""
         if grid.crs is None:
             raise GridError(str(self), "the grid has no CRS", "set it with gdal_edit -a_srs")
         self.grid = grid
@@ -206,7 +209,7 @@ class VectorLabels(SceneDataset):
         if self._raster.bounds is None:
             found = f"none of its {len(self._shapes)} features lies on the grid"
             raise DatasetError(self._name, found, "check its CRS, and that it shows the same ground")
-        self._place(self._raster.bounds, self.transforms, self._tile_size)
+        return self._raster.bounds
 
     def __str__(self) -> str:
         return f"VectorLabels({self._name})"
@@ -219,8 +222,7 @@ class VectorLabels(SceneDataset):
     def on(self, grid: GeoBox) -> Self:
         """Return the labels on another grid; these stay as they are."""
         moved = copy.copy(self)
-        moved._region = None
-        moved._burn(grid)
+        moved._replace(moved._burn(grid))
         return moved
 
     def read(self, window: Window) -> Sample:

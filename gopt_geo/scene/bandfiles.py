@@ -120,7 +120,7 @@ def choose_bands(
     files: Sequence[BandFile],
     bands: Sequence[int | str] | None,
     band_names: Sequence[str],
-    count: int,
+    count: int | None,
     name: str,
     option: str,
 ) -> list[BandFile]:
@@ -134,7 +134,7 @@ def choose_bands(
         As the user names them, by number from 1 or name; None goes by `band_names`, else takes all if there are
         `count`.
     band_names, count
-        The pack's.
+        The pack's; a count of None takes any.
     name, option
         The source and the option of its bands in messages.
 
@@ -151,7 +151,7 @@ def choose_bands(
         wanted = range(1, len(files) + 1)
     listed = ", ".join(file.name or Path(file.path).name for file in files[:_LISTED])
     listed += f" and {len(files) - _LISTED} more" if len(files) > _LISTED else ""
-    if len(wanted) != count:
+    if count is not None and len(wanted) != count:
         known = f" ({', '.join(band_names)})" if band_names else ""
         found = f"{len(wanted)} bands, the pack expects {count}{known}"
         raise BandError(name, found, f"choose with {option} from {listed}")
