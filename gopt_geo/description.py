@@ -71,6 +71,8 @@ def describe_raster(path: StrPath) -> dict[str, Any]:
         return _describe_files(path, files)
     with RasterSource(path, honour_nodata=False) as source:
         described: dict[str, Any] = {"kind": "raster", "file": str(path), **_grid(source.grid)}
+        if source.control is not None:
+            described["placed_by"] = f"{len(source.control.true)} ground control points"
         described["dtype"] = str(source.dtype)
         described["bands"] = [
             {

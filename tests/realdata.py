@@ -14,7 +14,6 @@ ROBUSTNESS_FILES = sorted(path.name for path in ROBUSTNESS.glob("*.tif"))
 REFUSED = {
     "all-nodata.tif": "no pixel carries data",
     "cog_cmap.tif": "colour table",
-    "cog_gcps.tif": "ground control points",
     "corrupt.tif": "can't be read",
     "float_nan.tif": "no CRS",
     "inverted_lat.tif": "no pixel carries data",

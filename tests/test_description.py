@@ -117,16 +117,20 @@ def test_a_missing_crs_is_the_problem(optical: Path, tmp_path: Path) -> None:
     assert "--pixel-grid" not in together(bare, other)["problem"]
 
 
-def test_a_raster_placed_by_control_points_is_to_be_warped_not_given_a_crs(optical: Path, tmp_path: Path) -> None:
-    placed = raster(tmp_path / "placed.tif", None, crs=None)
-    corners = ((0, 0), (0, 30), (20, 0), (20, 30))
-    with rasterio.open(placed, "r+") as file:
-        points = [rasterio.control.GroundControlPoint(r, c, 9 + c / 1e3, 45 - r / 1e3) for r, c in corners]
-        file.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
-    said = f"{placed}: placed by ground control points alone; warp it first with gdalwarp"
-    assert together(optical, placed)["problem"] == said
-    assert together(placed, optical)["problem"] == said
-    assert together(placed, raster(tmp_path / "bare.tif", None, crs=None))["problem"] == said
+def test_a_raster_placed_by_control_points(optical: Path, tmp_path: Path) -> None:
+    def placed(name: str, corners: tuple[tuple[int, int], ...]) -> Path:
+        path = raster(tmp_path / name, None, crs=None)
+        with rasterio.open(path, "r+") as file:
+            points = [rasterio.control.GroundControlPoint(r, c, 9 + c / 1e3, 45 - r / 1e3) for r, c in corners]
+            file.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
+        return path
+
+    whole = placed("placed.tif", ((0, 0), (0, 30), (20, 0), (20, 30)))
+    assert describe(whole)["placed_by"] == "4 ground control points"
+    told = together(whole, whole)
+    assert (told["problem"], told["warp"]) == (None, True)
+    few = placed("few.tif", ((0, 0), (0, 30)))
+    assert together(optical, few)["problem"].startswith(f"{few}: 2 ground control points, 3 to 4000 can place it")
 
 
 def test_one_file_given_twice_is_noticed(optical: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pyproj import Transformer
 
 from gopt_geo.errors import BandError, GoptGeoError
 from gopt_geo.grid import GeoBox, Window, grid_of, pixel_size_m
-from gopt_geo.scene import Scene, SourceSpec, open_scene
+from gopt_geo.scene import RasterSource, Scene, SourceSpec, open_scene
 from realdata import DATA, REFUSED, ROBUSTNESS_FILES, needs
 
 pytestmark = needs(DATA)
@@ -71,6 +71,11 @@ def test_an_awkward_raster_alone(name, modality) -> None:
         assert "\n" not in str(caught.value)
         return
     with open_scene(optical, auxiliary) as scene:
+        if name == "cog_gcps.tif":  # warped onto the affine grid that fits its points best
+            check(scene)
+            assert scene.grid.crs.epsg == 4326
+            assert scene.read(Window(200, 200, 300, 300)).valid[modality].all()
+            return
         with rasterio.open(path) as file:
             assert scene.grid == grid_of(file)
         check(scene)
@@ -79,8 +84,9 @@ def test_an_awkward_raster_alone(name, modality) -> None:
 
 def middle_in_mercator(path: Path) -> GeoBox:
     """Return a grid of 150 pixels square in web Mercator, about as fine as the raster, amid its valid pixels."""
+    with RasterSource(path, honour_nodata=False) as source:
+        grid = source.grid
     with rasterio.open(path) as file:
-        grid = grid_of(file)
         mask = file.read_masks(1) if path.name != "corrupt.tif" else np.ones(file.shape, np.uint8)
     rows, cols = np.nonzero(mask)
     middle = len(rows) // 2
@@ -96,10 +102,7 @@ def middle_in_mercator(path: Path) -> GeoBox:
 @pytest.mark.parametrize("name", [name for name in ROBUSTNESS_FILES if REFUSED.get(name) != "no CRS"])
 def test_an_awkward_raster_as_sar_under_an_optical_one(name, raster) -> None:
     path = DATA / "robustness" / name
-    if name == "cog_gcps.tif":
-        grid = GeoBox((9, 9), Affine(10, 0, 0, 0, -10, 0), "EPSG:3857")
-    else:
-        grid = middle_in_mercator(path)
+    grid = middle_in_mercator(path)
     image = np.full((1, *grid.shape), 1, np.uint8)
     optical = spec(raster("optical.tif", image, "EPSG:3857", grid.affine), "optical")
     if name in REFUSED:
@@ -142,9 +145,27 @@ def test_spacenet6() -> None:
         valid = scene.read(Window(0, 0, *scene.shape)).valid
     assert valid["optical"].all()
     assert 0.4 < valid["sar"].mean() < 0.8  # 39 % are NaN
-    for name in ("sar_hh.tif", "sar_vv.tif"):
-        with pytest.raises(GoptGeoError, match=rf"{name}.*complex"):
-            open_scene(optical, {"sar": spec(folder / name, "sar")})
+
+
+@pytest.mark.parametrize("name", ["sar_hh.tif", "sar_vv.tif"])
+def test_spacenet6_complex(name: str) -> None:
+    folder = DATA / "spacenet6"
+    with rasterio.open(folder / name) as file:
+        stored = np.abs(file.read(1)).astype(np.float64)
+        grid = grid_of(file)
+    with open_scene(None, {"sar": spec(folder / name, "sar", units=None, target_units="db")}) as scene:
+        assert scene.grid == grid  # turned by 90.7 degrees, and left so
+        block = scene.read(Window(0, 0, *scene.shape))
+    np.testing.assert_array_equal(block.valid["sar"], stored > 0)
+    wanted = 20 * np.log10(stored[stored > 0])
+    np.testing.assert_allclose(block.values["sar"][0][stored > 0], wanted, atol=1e-3)
+    optical = spec(folder / "rgb_unmasked.tif", "optical", bands=None, count=3)
+    with open_scene(optical, {"sar": spec(folder / name, "sar", units=None, target_units="db")}) as scene:
+        check(scene)
+    with pytest.raises(GoptGeoError, match="complex values, as SAR has them"):
+        open_scene(spec(folder / name, "optical", units=None, target_units="reflectance"), {})
+    with pytest.raises(GoptGeoError, match="complex values have an amplitude"):
+        open_scene(None, {"sar": spec(folder / name, "sar", units="power", target_units="db")})
 
 
 def test_worldcereal(tmp_path) -> None:
