@@ -33,7 +33,8 @@ CHECK_POINTS = 16
 
 _NOTABLE = 1.0  # optical pixels; a smaller shift hardly costs a map anything
 _PICTURE_EDGE = 1000  # pixels; more don't show
-_LARGEST_SEARCH = 100  # pixels; what lies further off is another place, or another error than a residual shift
+_LEAST_POINTS = 4
+_SEARCHES = 2, 100  # pixels; what lies further off is another place, or another error than a residual shift
 
 
 @dataclass(frozen=True)
@@ -134,23 +135,15 @@ def coregister(
     GoptGeoError
         If the rasters, options or outputs don't serve; nothing stands at the output paths then.
     """
-    for option, value, low, high in (("--points", points, 4, None), ("--search", search, 2, _LARGEST_SEARCH)):
-        if value < low or (high is not None and value > high):
-            rule = f"give {low} or more" if high is None else f"give {low} to {high}"
-            raise GoptGeoError(f"{option} {value}", "out of range", rule)
-    inputs = SceneInputs(optical, sar, cast("SceneOptions", said))
-    chosen = said.get("optical_bands") is not None and said.get("sar_bands") is not None
-    if str(optical) == str(sar) and not chosen:
-        remedy = "give two rasters, or say which bands are which with --optical-bands and --sar-bands"
-        raise SourceError(str(sar), "it is given as OPTICAL and as SAR", remedy)
+    _check_options(optical, sar, points, search, said)
+    inputs, pixel_grid = SceneInputs(optical, sar, cast("SceneOptions", said)), bool(said.get("pixel_grid"))
     named = {name: optional_path(path) for name, path in (("tif", output), ("json", json_file), ("png", picture))}
     if named["tif"] is not None:
-        _check_movable(sar, bool(said.get("pixel_grid")))
+        _check_movable(sar, pixel_grid)
     with Staging(overwrite, inputs=inputs.files()) as staging:
         endings = {"tif": RASTER_ENDINGS, "json": (".json",), "png": (".png",)}
         staged = {name: staging.path(path, endings[name]) for name, path in named.items() if path is not None}
         specs = _specs(inputs)
-        pixel_grid = bool(said.get("pixel_grid"))
         pair = estimate_pair(specs["optical"], specs["sar"], points=points, search=search, pixel_grid=pixel_grid)
         moved, notices = None, list(pair.notices)
         if "tif" in staged:
@@ -246,6 +239,22 @@ def describe_shift(pair: PairShift, name: str = "sar") -> str:
     across = f"{abs(found.dx):.2f} {'right' if found.dx >= 0 else 'left'}"
     down = f"{abs(found.dy):.2f} {'down' if found.dy >= 0 else 'up'}"
     return f"{what} lies {found.length:.2f} optical pixels{metres} from where it belongs ({across}, {down})"
+
+
+def _check_options(optical: StrPath, sar: StrPath, points: int, search: int, said: SourceOptions) -> None:
+    """Refuse options that make no sense, before any file is opened."""
+    strange = sorted(set(said) - set(SourceOptions.__annotations__))
+    if strange:
+        known = ", ".join(SourceOptions.__annotations__)
+        raise TypeError(f"there is no option {strange[0]!r}; the options are {known}")
+    if points < _LEAST_POINTS:
+        raise GoptGeoError(f"--points {points}", "too few can't disagree", f"give {_LEAST_POINTS} or more")
+    if not _SEARCHES[0] <= search <= _SEARCHES[1]:
+        raise GoptGeoError(f"--search {search}", "out of range", f"give {_SEARCHES[0]} to {_SEARCHES[1]} pixels")
+    chosen = said.get("optical_bands") is not None and said.get("sar_bands") is not None
+    if str(optical) == str(sar) and not chosen:
+        remedy = "give two rasters, or say which bands are which with --optical-bands and --sar-bands"
+        raise SourceError(str(sar), "it is given as OPTICAL and as SAR", remedy)
 
 
 def _specs(inputs: SceneInputs) -> dict[str, SourceSpec]:

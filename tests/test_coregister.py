@@ -326,9 +326,11 @@ def test_options_that_make_no_sense(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_option(pair: dict[str, Path]) -> None:
-    with pytest.raises(TypeError, match="colour"):
-        gopt_geo.coregister(pair["scene"], pair["sar"], colour="red")  # type: ignore[call-arg]
+@pytest.mark.parametrize("option", ["colour", "grid", "extent"])
+def test_an_unknown_option(pair: dict[str, Path], option: str) -> None:
+    """The grid is the optical raster's: what other jobs say of it isn't passed over in silence."""
+    with pytest.raises(TypeError, match=option):
+        gopt_geo.coregister(pair["scene"], pair["sar"], **{option: "sar"})
 
 
 @pytest.mark.brief

@@ -84,6 +84,13 @@ def test_a_row_counts_what_it_says(benchmark: ModuleType) -> None:
     assert benchmark.verdict(nothing) == {"good": False, "let_through": False, "mismatched": True}
 
 
+def test_simulated_scenes_tell_the_true_error(benchmark: ModuleType) -> None:
+    (row,) = benchmark.simulated_rows([128], 3)
+    assert (row["pixels"], row["scenes"]) == (128, 3)
+    assert row["good"] <= row["let_through"] <= 3
+    assert row["median_error"] <= row["error_90_percent"] <= row["largest_error"] < 1.5
+
+
 def test_published_figures_keep_the_budgets() -> None:
     document = json.loads((ROOT / "benchmarks/results/coregistration.json").read_text())
     assert document["budget"] == {"good": 0.9, "let_through": 0.7, "mismatched": 0.02}
