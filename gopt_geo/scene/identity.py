@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gopt_geo.errors import RadiometryError
-from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.bandfiles import BandFile, Source, is_item
 from gopt_geo.scene.dates import Acquired, acquired
 from gopt_geo.scene.landsat import sun_corrected, sun_elevation
 from gopt_geo.scene.sensors import Sensor, find_sensor, sensor
 from gopt_geo.scene.source import PixelSource
 
+if TYPE_CHECKING:
+    import pystac
+
 __all__ = ["Identity", "asked_sensor", "identify", "sensor_option", "stated_sensor"]
 
+_ITEM = re.compile(r"\.json(\?.*)?\Z", re.IGNORECASE | re.DOTALL)
 _LEVELS = {"L1C": "sentinel-2-l1c", "L2A": "sentinel-2-l2a"}
+Statement = tuple[Sensor, Literal["tag", "name", "item", "metadata"], str]
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def stated_sensor(path: str, tags: Mapping[str, str]) -> Sensor | None:
 
 def identify(
     modality: str,
-    path: str | PathLike[str] | Sequence[BandFile],
+    path: Source | Sequence[BandFile],
     asked: Sensor | None,
     sources: Sequence[PixelSource],
     files: Sequence[str],
@@ -98,19 +104,15 @@ def identify(
     """
     name, option = sources[0].name, sensor_option(modality)
     notices: list[str] = []
-    folder = Path(path) if isinstance(path, str | PathLike) else None
-    product = _product(folder)
-    stated: tuple[Sensor, str, str] | None
-    if product is not None:
-        stated = sensor(_LEVELS[product[0]]), "metadata", "its metadata"
-    else:
+    stated, moment = _product(path)
+    if stated is None:
         stated = find_sensor(sources[0].file_tags, files[0] if files else "")
     if stated is not None and asked is not None and _contradicts(asked, stated[0], sources[0].dtype):
         found = f"it is {stated[0].name} by {stated[2]}, {option} says {asked.name}"
         raise RadiometryError(name, found, f"leave {option} out")
     if stated is not None and asked is None and stated[1] == "name":
         notices.append(f"{name}: taken as {stated[0].name} by its name (say {option} otherwise)")
-    when = acquired(files, [source.file_tags for source in sources], known or (product[1] if product else None))
+    when = acquired(files, [source.file_tags for source in sources], known or moment)
     return Identity(_of_this_scene(asked or (stated[0] if stated is not None else None), files), when, notices)
 
 
@@ -122,14 +124,32 @@ def _of_this_scene(profile: Sensor | None, files: Sequence[str]) -> Sensor | Non
     return profile if elevation is None else sun_corrected(profile, elevation)
 
 
-def _product(folder: Path | None) -> tuple[str, datetime | None] | None:
-    """Return level and date of a Sentinel-2 product, None for other sources."""
+def _product(path: Source | Sequence[BandFile]) -> tuple[Statement | None, datetime | None]:
+    """Return sensor and date of a Sentinel-2 product or a STAC item, None for what it doesn't tell."""
+    if is_item(path):
+        return _of_item(path)
+    if not isinstance(path, str | PathLike):
+        return None, None
     from gopt_geo.scene.safe import is_safe, read_safe
 
-    if folder is None or not is_safe(folder):
-        return None
-    product = read_safe(folder)
-    return product.level, product.acquired
+    if is_safe(Path(path)):
+        product = read_safe(Path(path))
+        return (sensor(_LEVELS[product.level]), "metadata", "its metadata"), product.acquired
+    if _ITEM.search(str(path)) is None:
+        return None, None
+    from gopt_geo.scene.remote import address
+    from gopt_geo.scene.stac import open_item
+
+    return _of_item(open_item(address(path)))
+
+
+def _of_item(item: pystac.Item) -> tuple[Statement | None, datetime | None]:
+    from gopt_geo.scene.stac import is_rtc, item_time
+
+    found = find_sensor({}, collection=item.collection_id or "")
+    if found is None and is_rtc(item):
+        found = sensor("sentinel-1-rtc"), "item", "its item"
+    return found, item_time(item)
 
 
 def _contradicts(asked: Sensor, stated: Sensor, dtype: np.dtype[Any]) -> bool:

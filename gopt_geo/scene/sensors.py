@@ -271,7 +271,7 @@ def sensor(name: str, modality: str | None = None, option: str = "--sensor") -> 
 
 def find_sensor(
     tags: Mapping[str, str], file_name: str = "", collection: str = ""
-) -> tuple[Sensor, Literal["tag", "name", "item"], str] | None:
+) -> tuple[Sensor, Literal["tag", "name", "item", "metadata"], str] | None:
     """Find the sensor that a file says it is of.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from pydantic import ValidationError
 from gopt_geo import sensortable
 from gopt_geo.errors import BandError, GoptGeoError, RadiometryError, SourceError
 from gopt_geo.grid import Window
-from gopt_geo.scene import SourceSpec, open_scene
+from gopt_geo.scene import RasterSource, SourceSpec, open_scene
+from gopt_geo.scene.identity import identify
 from gopt_geo.scene.sensors import Sensor, find_sensor, sensor, sensor_names, sensors
 from realdata import DATA, needs
 from safefolder import write_safe
@@ -311,6 +313,31 @@ def test_a_product_states_its_level(tmp_path) -> None:
     read(safe, **bands, sensor="rgb")
     text = refused(RadiometryError, safe, **bands, sensor="sentinel-2-l1c")
     assert "it is sentinel-2-l2a by its metadata, --sensor says sentinel-2-l1c; leave --sensor out" in text
+
+
+def test_a_stac_item_states_its_collection(raster, tmp_path) -> None:
+    path = raster("red.tif", np.array([[[1000]]], "uint16"))
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "i", "links": [], "assets": {}, "geometry": None,
+        "collection": "sentinel-2-l2a", "properties": {"datetime": "2024-06-03T10:20:30Z"},
+    }  # fmt: skip
+    document = tmp_path / "item.json"
+    with RasterSource(path) as source:
+        for collection, name in (
+            ("sentinel-2-l2a", "sentinel-2-l2a"),
+            ("landsat-c2-l2", "landsat-8-9-l2"),
+            ("x", None),
+        ):
+            document.write_text(json.dumps(item | {"collection": collection}))
+            known = identify("optical", document, None, [source], [str(path)])
+            assert (known.profile and known.profile.name) == name
+            assert str(known.acquired) == "2024-06-03 (its metadata)"
+            assert known.notices == []
+        document.write_text(json.dumps(item))
+        with pytest.raises(
+            RadiometryError, match="it is sentinel-2-l2a by its collection sentinel-2-l2a, --sensor says"
+        ):
+            identify("optical", document, sensor("landsat-8-9-l2"), [source], [str(path)])
 
 
 def test_profiles_that_are_not_there(raster) -> None:
