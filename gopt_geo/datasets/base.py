@@ -16,14 +16,14 @@ from gopt_geo.aoi import Aoi, AoiMask, read_aoi
 from gopt_geo.datasets.classes import IGNORED
 from gopt_geo.datasets.compat import GeoDataset, Query, make_index, resolve
 from gopt_geo.errors import AoiError, DatasetError, GridError
-from gopt_geo.grid import GeoBox, Window, crop, whole_pixel_offset
+from gopt_geo.grid import GeoBox, Window, crop, same_crs, whole_pixel_offset
 from gopt_geo.paths import StrPath
 from gopt_geo.scene.extent import place_scene
 
 if TYPE_CHECKING:
     from gopt_geo.datasets.geo import ScenePairs
 
-__all__ = ["IGNORED", "Region", "Sample", "SceneDataset", "Transforms", "checked_tile_size"]
+__all__ = ["IGNORED", "Region", "Sample", "SceneDataset", "Transforms", "checked_tile_size", "is_grid"]
 
 Sample = dict[str, Tensor]
 Transforms = Callable[[Sample], Sample]
@@ -31,6 +31,11 @@ Transforms = Callable[[Sample], Sample]
 
 class Region(Protocol):
     """Pixels of a grid that a data set may show; made by `gopt_geo.datasets.splits`."""
+
+    @property
+    def grid(self) -> GeoBox:
+        """The grid that its rows and columns are counted on."""
+        ...
 
     @property
     def hides_images(self) -> bool:
@@ -118,6 +123,11 @@ class SceneDataset(GeoDataset):
             )
         return self.grid
 
+    @property
+    def footprint(self) -> Window:
+        """The part of the grid where the data set lies."""
+        return self._footprint
+
     def __str__(self) -> str:
         """Name the data set for messages."""
         return type(self).__name__
@@ -193,6 +203,18 @@ class SceneDataset(GeoDataset):
         part.notices = [*self.notices, *part._aoi_mask.notices]
         return part
 
+    def read_labels(self, window: Window) -> NDArray[np.uint8]:
+        """Return the labels of a window alone, uint8 [h, w]: class indexes, 255 where there is no label.
+
+        Raises
+        ------
+        DatasetError
+            If the data set has no labels.
+        """
+        if "mask" not in self.keys:
+            raise DatasetError(str(self), "it has no labels", "combine it with RasterLabels or VectorLabels")
+        return np.asarray(self._shown(window)["mask"].numpy(), np.uint8)
+
     def _window(self, query: Query, grid: GeoBox) -> Window:
         x, y = resolve(self, query)
         for step, own in zip((x.step, y.step), self._res, strict=True):
@@ -220,8 +242,10 @@ class SceneDataset(GeoDataset):
         Raises
         ------
         DatasetError
-            If the data set has none of these pixels.
+            If the data set lies on another grid than the region, or has none of its pixels.
         """
+        if not is_grid(region.grid, self._on_grid()):
+            raise DatasetError(str(self), "it lies on another grid than the region", "split this data set's own labels")
         cut = [window.intersect(self._footprint) for window in region.windows]
         windows = [window for window in cut if window is not None]
         if not windows:
@@ -261,6 +285,11 @@ class SceneDataset(GeoDataset):
     def res(self, new: float | tuple[float, float]) -> None:
         if (new if isinstance(new, tuple) else (new, new)) != self._res:
             raise DatasetError(str(self), "its resolution is its grid's", "make it on another grid: dataset.on(grid)")
+
+
+def is_grid(a: GeoBox, b: GeoBox) -> bool:
+    """Tell whether two grids are the same to the last bit, so that samples lie on one lattice of blocks."""
+    return bool(a.shape == b.shape and a.affine == b.affine and same_crs(a.crs, b.crs))
 
 
 def checked_tile_size(tile_size: int | None) -> int:

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from gopt_geo.aoi import Aoi, read_aoi
-from gopt_geo.datasets.base import Sample, SceneDataset, Transforms
+from gopt_geo.datasets.base import Sample, SceneDataset, Transforms, is_grid
 from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
+from gopt_geo.datasets.classes import IGNORED
 from gopt_geo.datasets.compat import GeoDataset
 from gopt_geo.errors import DatasetError
-from gopt_geo.grid import GeoBox, Window, same_crs
+from gopt_geo.grid import GeoBox, Window
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import Scene, SourceSpec, open_scene
 from gopt_geo.scene.bandfiles import BandFile
@@ -261,7 +262,7 @@ class ScenePairs(SceneDataset):
             raise DatasetError(" & ".join(map(str, parts)), f"two of them give {', '.join(twice)}", "leave one out")
         self.grid = grid
         self.members: tuple[SceneDataset, ...] = tuple(
-            part if part.grid is not None and _is_grid(part.grid, grid) else part.on(grid) for part in parts
+            part if part.grid is not None and is_grid(part.grid, grid) else part.on(grid) for part in parts
         )
         self.notices = [notice for member in self.members for notice in member.notices]
         common: Window | None = Window(0, 0, *grid.shape)
@@ -297,13 +298,20 @@ class ScenePairs(SceneDataset):
             sample |= values if member.transforms is None else member.transforms(values)
         return sample
 
+    def read_labels(self, window: Window) -> NDArray[np.uint8]:
+        """Return the labels of a window alone, uint8 [h, w]; see `SceneDataset.read_labels`."""
+        labels = next((member for member in self.members if "mask" in member.keys), None)
+        if labels is None:
+            return super().read_labels(window)
+        mask = labels.read_labels(window)
+        if self._aoi_mask is not None:
+            mask[~self._aoi_mask.read(window)] = IGNORED
+        if self._region is not None:
+            mask[~self._region.read(window)] = IGNORED
+        return mask
+
     def close(self) -> None:
         """Close the files of all members."""
         for member in self.members:
             if isinstance(member, ImageDataset | ScenePairs):
                 member.close()
-
-
-def _is_grid(a: GeoBox, b: GeoBox) -> bool:
-    """Tell whether two grids are the same to the last bit, so that samples lie on one lattice of blocks."""
-    return bool(a.shape == b.shape and a.affine == b.affine and same_crs(a.crs, b.crs))
