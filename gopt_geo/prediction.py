@@ -302,10 +302,10 @@ def predict(
                 max_memory=max_memory,
                 device=device,
             )
-            cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
             placement = place_sources(
                 inputs.specs(meta), correct=coregister, pixel_grid=inputs.said.get("pixel_grid", False)
             )
+            cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
             scene = stack.enter_context(inputs.open(meta, cache, placement.shifts))
             mask = area.on(scene.grid) if area is not None else None
             notices += mask.notices if mask is not None else ()
