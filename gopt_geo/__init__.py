@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gopt_geo.api import coregister, evaluate, info, predict, simulate_files, vectorize
+    from gopt_geo.api import coregister, evaluate, find_scene, info, predict, simulate_files, vectorize
     from gopt_geo.models import load_backbone
     from gopt_geo.packs import load_model, read_pack
 
@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "coregister",
     "evaluate",
+    "find_scene",
     "info",
     "load_backbone",
     "load_model",

@@ -20,15 +20,19 @@ from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize as write_polygons
 from gopt_geo.paths import StrPath, as_paths
 from gopt_geo.prediction import PredictReport, predict
+from gopt_geo.scene.bandfiles import Source
+from gopt_geo.search import FoundScene, find_scene
 from gopt_geo.simulate import SceneSpec, write_scene
 from gopt_geo.sources import SourceOptions
 
 __all__ = [
     "CoregisterReport",
+    "FoundScene",
     "PredictReport",
     "Progress",
     "coregister",
     "evaluate",
+    "find_scene",
     "info",
     "predict",
     "simulate_files",
@@ -42,8 +46,8 @@ def evaluate(prediction: StrPath, reference: StrPath) -> Assessment:
 
 
 def info(
-    path: StrPath,
-    sar: StrPath | None = None,
+    path: Source,
+    sar: Source | None = None,
     *,
     groups: StrPath | None = None,
     pack: StrPath | None = None,

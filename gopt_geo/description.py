@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from gopt_geo.outputs.legend import read_legend
 from gopt_geo.packs import Pack, is_pack, read_pack
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import RasterSource
-from gopt_geo.scene.bandfiles import BandFile, band_files
+from gopt_geo.scene.arraysource import ArraySource
+from gopt_geo.scene.bandfiles import BandFile, Source, band_files, is_array, read_item, source_name
 from gopt_geo.scene.bandset import open_groups
 from gopt_geo.scene.extent import place_scene
 from gopt_geo.scene.geometry import PixelMap
 from gopt_geo.scene.identity import identify
+from gopt_geo.scene.remote import REMOTE, gdal_name, is_remote, shown
 from gopt_geo.scene.source import PixelSource
 
 __all__ = ["crs_name", "describe", "describe_pack", "describe_pair", "describe_raster"]
@@ -36,7 +39,7 @@ __all__ = ["crs_name", "describe", "describe_pack", "describe_pair", "describe_r
 _PACK_ENDING = ".safetensors"
 
 
-def describe(path: StrPath) -> dict[str, Any]:
+def describe(path: Source) -> dict[str, Any]:
     """Describe a raster or a pack as plain data (JSON types). A pack is known by its content, whatever its ending.
 
     Raises
@@ -44,14 +47,12 @@ def describe(path: StrPath) -> dict[str, Any]:
     GoptGeoError
         If the file can't be read as either.
     """
-    path = Path(path)
-    files = band_files(path)
-    if files is not None:
-        return _describe_files(path, files)
-    if not path.exists():
-        raise SourceError(path, "no such file", "check the path")
-    if _seems_pack(path):
-        return describe_pack(read_pack(path))
+    path = read_item(path)
+    if band_files(path) is None and isinstance(path, str | PathLike) and not is_remote(path):
+        if not Path(path).exists():
+            raise SourceError(path, "no such file", "check the path")
+        if _seems_pack(Path(path)):
+            return describe_pack(read_pack(path))
     return describe_raster(path)
 
 
@@ -60,17 +61,18 @@ def _seems_pack(path: Path) -> bool:
     return path.is_file() and (path.suffix == _PACK_ENDING or is_pack(path))
 
 
-def describe_raster(path: StrPath) -> dict[str, Any]:
+def describe_raster(path: Source) -> dict[str, Any]:
     """Describe a raster: grid, bands, units, nodata, legend and the tags that gopt-geo wrote.
 
     Of a source in several files, the grid is that of its finest bands.
     """
-    path = Path(path)
+    path = read_item(path)
     files = band_files(path)
     if files is not None:
         return _describe_files(path, files)
-    with RasterSource(path, honour_nodata=False) as source:
-        described: dict[str, Any] = {"kind": "raster", "file": str(path), **_grid(source.grid)}
+    with ExitStack() as stack:
+        source = _open(path, stack)
+        described: dict[str, Any] = {"kind": "raster", "file": source_name(path), **_grid(source.grid)}
         if source.control is not None:
             described["placed_by"] = f"{len(source.control.true)} ground control points"
         described["dtype"] = str(source.dtype)
@@ -84,14 +86,23 @@ def describe_raster(path: StrPath) -> dict[str, Any]:
             }
             for index, name, tags in zip(source.indexes, source.band_names, source.tags, strict=True)
         ]
-        described |= _stored(path, source.indexes[0])
+        if isinstance(path, str | PathLike):
+            described |= _stored(path, source.indexes[0])
     return described
 
 
-def _describe_files(path: Path, files: Sequence[BandFile]) -> dict[str, Any]:
+def _open(path: Source, stack: ExitStack) -> RasterSource | ArraySource:
+    """Open a raster or an array, whatever is declared as nodata in it."""
+    if is_array(path):
+        return ArraySource(path, honour_nodata=False)
+    assert isinstance(path, str | PathLike), "what lies in several files was told apart"
+    return stack.enter_context(RasterSource(path, honour_nodata=False))
+
+
+def _describe_files(path: Source, files: Sequence[BandFile]) -> dict[str, Any]:
     """Describe a source that lies in several files of one band each."""
     with ExitStack() as stack:
-        groups, order = open_groups(files, str(path))
+        groups, order = open_groups(files, source_name(path))
         for group in groups:
             stack.callback(group.close)
         of_band = [(group, i) for group in groups for i in range(group.count)]
@@ -103,7 +114,7 @@ def _describe_files(path: Path, files: Sequence[BandFile]) -> dict[str, Any]:
                 {
                     "index": number,
                     "name": group.band_names[i] or None,
-                    "file": file.path,
+                    "file": shown(file.path),
                     "dtype": str(group.dtype),
                     "unit": tags.unit or None,
                     "scale": tags.scale,
@@ -112,25 +123,26 @@ def _describe_files(path: Path, files: Sequence[BandFile]) -> dict[str, Any]:
                     "pixel_size_m": _grid(group.grid)["pixel_size_m"],
                 }
             )
-        return {"kind": "bands in several files", "file": str(path), **_grid(groups[0].grid), "bands": bands}
+        return {"kind": "bands in several files", "file": source_name(path), **_grid(groups[0].grid), "bands": bands}
 
 
-def _finest(path: Path, stack: ExitStack) -> PixelSource:
+def _finest(path: Source, stack: ExitStack) -> PixelSource:
     """Open a raster, or the finest bands of a source in several files."""
     files = band_files(path)
     if files is None:
-        return stack.enter_context(RasterSource(path, honour_nodata=False))
-    groups, _ = open_groups(files, str(path))
+        return _open(path, stack)
+    groups, _ = open_groups(files, source_name(path))
     for group in groups:
         stack.callback(group.close)
     return groups[0]
 
 
-def _stored(path: Path, first: int) -> dict[str, Any]:
+def _stored(path: StrPath, first: int) -> dict[str, Any]:
     """Read what the file says besides its pixels: nodata, storage, legend, and gopt-geo's tags."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the missing CRS is among what is told
-        opened = rasterio.open(path)
+        with rasterio.Env(**(REMOTE if is_remote(path) else {})):
+            opened = rasterio.open(gdal_name(path))
     with opened as dataset:
         nodata = dataset.nodata
         described: dict[str, Any] = {
@@ -142,7 +154,7 @@ def _stored(path: Path, first: int) -> dict[str, Any]:
             "overviews": dataset.overviews(first),
             "tags": {key: value for key, value in sorted(dataset.tags().items()) if key.startswith("GOPT_GEO")},
         }
-    legend = read_legend(path)
+    legend = read_legend(path) if not is_remote(path) else None
     if legend:
         described["classes"] = [{"value": e.value, "name": e.name, "color": e.color} for e in legend]
     return described
@@ -168,7 +180,7 @@ def crs_name(grid: GeoBox) -> str | None:
     return f"EPSG:{grid.crs.epsg}" if grid.crs.epsg is not None else str(grid.crs)
 
 
-def describe_pair(optical: StrPath, sar: StrPath) -> dict[str, Any]:
+def describe_pair(optical: Source, sar: Source) -> dict[str, Any]:
     """Describe an optical and a SAR raster, and how they lie to each other, as `gopt_geo.predict` would take them.
 
     Raises
@@ -176,26 +188,27 @@ def describe_pair(optical: StrPath, sar: StrPath) -> dict[str, Any]:
     GoptGeoError
         If one of them can't be read as a raster. Rasters that don't go together are described all the same.
     """
-    optical, sar = Path(optical), Path(sar)
-    for path in (optical, sar):
+    optical, sar = read_item(optical), read_item(sar)
+    local = [Path(path) for path in (optical, sar) if isinstance(path, str | PathLike) and not is_remote(path)]
+    for path in local:
         if _seems_pack(path):
             raise SourceError(path, "a pack, not a raster", "give OPTICAL and SAR; a pack is named with --pack")
     described = {"optical": describe_raster(optical), "sar": describe_raster(sar)}
     with ExitStack() as stack:
         pair = _finest(optical, stack), _finest(sar, stack)
         together, stated = _together(*pair), _stated(optical, sar, pair)
-    if optical.is_file() and sar.is_file() and optical.samefile(sar):
+    if len(local) == 2 and all(path.is_file() for path in local) and local[0].samefile(local[1]):
         said = f"{optical} is given twice, as the optical and as the SAR raster"
         together["notice"] = f"{said}; {together['notice']}" if together["notice"] else said
     return {"kind": "scene pair", **described, **stated, "together": together}
 
 
-def _stated(optical: Path, sar: Path, pair: tuple[PixelSource, PixelSource]) -> dict[str, Any]:
+def _stated(optical: Source, sar: Source, pair: tuple[PixelSource, PixelSource]) -> dict[str, Any]:
     """Tell sensors and dates, as far as the sources state them."""
     told = {}
     for modality, path, source in zip(("optical", "sar"), (optical, sar), pair, strict=True):
         files = band_files(path)
-        names = [str(path)] if files is None else [file.path for file in files]
+        names = [source_name(path)] if files is None else [file.path for file in files]
         told[modality] = identify(modality, path, None, [source], names)
     dates = {modality: known.acquired for modality, known in told.items()}
     first, second = dates["optical"], dates["sar"]

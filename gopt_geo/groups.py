@@ -21,6 +21,7 @@ from gopt_geo.outputs.staging import Staging
 from gopt_geo.packs import Pack, load_model
 from gopt_geo.paths import StrPath
 from gopt_geo.prediction import choose_pack
+from gopt_geo.scene.bandfiles import Source, source_name
 from gopt_geo.sources import SceneInputs, SceneOptions, SourceOptions, check_modalities, odd_pixel_size
 
 __all__ = ["picture_groups"]
@@ -30,8 +31,8 @@ _EDGE = 1200  # pixels of an image in the picture; more don't show
 
 
 def picture_groups(
-    optical: StrPath,
-    sar: StrPath,
+    optical: Source,
+    sar: Source,
     picture: StrPath,
     *,
     pack: StrPath | None = None,
@@ -177,7 +178,7 @@ def _asked(window: tuple[int, ...] | None, plan: TilePlan) -> Window:
     return Window(row, col, down, across)
 
 
-def _check_data(told: Sequence[LayerUsage], sar: StrPath, asked: Window | None, units: str | None) -> None:
+def _check_data(told: Sequence[LayerUsage], sar: Source, asked: Window | None, units: str | None) -> None:
     """Refuse a window of which there is nothing to show; ``asked`` is None where the window wasn't."""
     if any(usage.tokens for usage in told):
         return
@@ -187,7 +188,7 @@ def _check_data(told: Sequence[LayerUsage], sar: StrPath, asked: Window | None, 
         where, another = f"in --window {asked.col},{asked.row},{asked.width},{asked.height}", "name another --window"
     meant = f"check --sar-units {units}" if units is not None else "state the right --sar-units"
     remedy = f"{another}, or {meant}: pixels that can't be of the unit count as missing"
-    raise SourceError(sar, f"no token has data {where}", remedy)
+    raise SourceError(source_name(sar), f"no token has data {where}", remedy)
 
 
 def _draw(output: Path, canvas: GroupCanvas, told: Sequence[LayerUsage], groups: int, heading: str) -> None:

@@ -34,6 +34,7 @@ from gopt_geo.outputs.vectors import check_vector_output
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
 from gopt_geo.paths import StrPath, as_paths, optional_path
 from gopt_geo.scene import BLOCK, Scene
+from gopt_geo.scene.bandfiles import Source, source_name
 from gopt_geo.sources import SceneInputs, SceneOptions, check_modalities, odd_pixel_size
 
 __all__ = ["PredictReport", "choose_pack", "predict"]
@@ -95,7 +96,7 @@ def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
     return read, notices
 
 
-def _check_resolution(scene: Scene, meta: PackMeta, optical: StrPath, allowed: bool) -> list[str]:
+def _check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: bool) -> list[str]:
     """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found."""
     if scene.grid.crs is None:
         return [f"no CRS: the pixel size can't be checked against the pack's {meta.resolution_m:g} m"]
@@ -103,7 +104,9 @@ def _check_resolution(scene: Scene, meta: PackMeta, optical: StrPath, allowed: b
     if found is None:
         return []
     if not allowed:
-        raise ResolutionError(optical, found, "resample with --resolution, or accept it with --allow-resolution")
+        raise ResolutionError(
+            source_name(optical), found, "resample with --resolution, or accept it with --allow-resolution"
+        )
     return [f"warning: {found}; mapped as asked"]
 
 
@@ -196,8 +199,8 @@ def _tags(pack: Pack, options: TileOptions, inputs: SceneInputs, scene: Scene) -
 
 
 def predict(
-    optical: StrPath,
-    sar: StrPath | None,
+    optical: Source,
+    sar: Source | None,
     outputs: StrPath | Sequence[StrPath],
     *,
     pack: StrPath | None = None,
@@ -226,8 +229,8 @@ def predict(
     ----------
     optical, sar
         Rasters; CRS, pixel size and extent may differ. Each may also be a folder of single-band files, a Sentinel-2
-        ``.SAFE`` folder, a pattern, or paths with commas in between (docs/sources.md). Without SAR the map comes from
-        the optical raster alone.
+        ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item or an array of xarray
+        (docs/sources.md). Without SAR the map comes from the optical raster alone.
     outputs
         One result or several; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
     pack

@@ -13,7 +13,7 @@ from gopt_geo.grid import pixel_size_m
 from gopt_geo.packs import Pack, PackMeta
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import Scene, SourceSpec, open_scene
-from gopt_geo.scene.bandfiles import input_files, input_name
+from gopt_geo.scene.bandfiles import Source, input_files, input_name, read_item
 from gopt_geo.scene.clouds import CloudKind, CloudMask
 from gopt_geo.scene.extent import Extent
 
@@ -90,7 +90,8 @@ class SceneInputs:
     Attributes
     ----------
     optical, sar
-        A raster's path, or what else names a source (docs/sources.md); without SAR there is the optical one alone.
+        A raster's path, or what else names a source (docs/sources.md); without SAR there is the optical one alone. The
+        path or URL of a STAC item becomes the item, so that it is read once.
     said
         See `SceneOptions`.
 
@@ -102,11 +103,14 @@ class SceneInputs:
         If there is no such option.
     """
 
-    optical: StrPath
-    sar: StrPath | None
+    optical: Source
+    sar: Source | None
     said: SceneOptions = field(default_factory=SceneOptions)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "optical", read_item(self.optical))
+        if self.sar is not None:
+            object.__setattr__(self, "sar", read_item(self.sar))
         strange = sorted(set(self.said) - set(SceneOptions.__annotations__))
         if strange:
             raise TypeError(
@@ -117,7 +121,7 @@ class SceneInputs:
             raise GoptGeoError(f"--extent {extent}", "no such extent", f"use {', '.join(get_args(Extent))}")
 
     @property
-    def sources(self) -> dict[str, StrPath]:
+    def sources(self) -> dict[str, Source]:
         """The sources by modality."""
         return {"optical": self.optical} | ({"sar": self.sar} if self.sar is not None else {})
 
@@ -192,7 +196,7 @@ class SceneInputs:
 
 def source_spec(
     name: str,
-    path: StrPath,
+    path: Source,
     meta: PackMeta,
     *,
     bands: str | None = None,

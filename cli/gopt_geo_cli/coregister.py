@@ -26,9 +26,9 @@ __all__ = ["coregister"]
 
 def coregister(
     optical: Annotated[
-        Path, typer.Argument(metavar="OPTICAL", help="Optical raster, folder of bands, or .SAFE folder.")
+        str, typer.Argument(metavar="OPTICAL", help="Optical raster, folder of bands, or .SAFE folder.")
     ],
-    sar: Annotated[Path, typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ.")],
+    sar: Annotated[str, typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ.")],
     output: Annotated[
         Path | None,
         typer.Option(

@@ -88,9 +88,9 @@ def _sensors(wanted: bool) -> None:
 
 
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raster or a prompt pack; with SAR, the optical one.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A raster or a prompt pack; with SAR, the optical one.")],
     sar: Annotated[
-        Path | None, typer.Argument(metavar="SAR", help="SAR raster: describe both, and how they lie.")
+        str | None, typer.Argument(metavar="SAR", help="SAR raster: describe both, and how they lie.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     groups: Annotated[

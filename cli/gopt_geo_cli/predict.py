@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from gopt_geo_cli.options import (
 )
 from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.say import say_notices, say_written
+
+if TYPE_CHECKING:
+    from gopt_geo.scene.bandfiles import Source
 
 __all__ = ["predict"]
 
@@ -45,10 +48,6 @@ class Blend(Enum):
 
 
 def predict(
-    optical: Annotated[
-        Path, typer.Argument(metavar="OPTICAL", help="Optical raster, folder of bands, or .SAFE folder.")
-    ],
-    sar: Annotated[Path, typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ.")],
     output: Annotated[
         list[Path],
         typer.Option(
@@ -57,6 +56,34 @@ def predict(
             help="Result; its ending decides the product: .tif, .gpkg, .geojson, .fgb, .parquet. May be repeated.",
         ),
     ],
+    optical: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OPTICAL",
+            help="Optical raster: a path or URL, a folder of bands, a .SAFE folder, a STAC item's .json.",
+        ),
+    ] = None,
+    sar: Annotated[
+        str | None,
+        typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ."),
+    ] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|PATH",
+            help="Instead of OPTICAL and SAR: look for Sentinel-2 and Sentinel-1 RTC in this STAC catalogue, over --aoi"
+            " in --time.",
+        ),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="With --catalog, when: 2024-06-01/2024-06-30, a day, a month or a year.")
+    ] = None,
+    max_cloud: Annotated[
+        float | None, typer.Option(help="With --catalog, most cloud cover in percent; else 20.")
+    ] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="With --catalog, a collection to look into; may be repeated.")
+    ] = None,
     pack: PackOption = None,
     backbone_weights: BackboneWeightsOption = None,
     optical_bands: OpticalBandsOption = None,
@@ -119,14 +146,18 @@ def predict(
     The two rasters need not share CRS, pixel size or extent; each is warped once onto the grid of the result. A result
     appears at its path whole or not at all.
 
+    With --catalog the two are looked for: least cloudy, then nearest in time, and read in the parts that are needed.
+
     Example: gopt-geo predict s2.tif s1.tif --optical-bands B04,B03,B02 --sar-bands VV --sar-units db -o landcover.tif
     """
     from gopt_geo import api
 
+    sources = _sources(
+        optical, sar, catalog, {"time": time, "max_cloud": max_cloud, "collections": collection}, aoi, aoi_crs
+    )
     with progress_display("predict") as show:
         report = api.predict(
-            optical,
-            sar,
+            *sources,
             output,
             pack=pack,
             backbone_weights=backbone_weights,
@@ -167,3 +198,35 @@ def predict(
     )
     say_notices([*report.notices, summary])
     say_written(report.outputs)
+
+
+def _sources(
+    optical: str | None,
+    sar: str | None,
+    catalog: str | None,
+    search: dict[str, Any],
+    aoi: str | None,
+    aoi_crs: str | None,
+) -> tuple[Source, Source]:
+    """Return the two sources as they are named, or as a catalogue has them."""
+    if catalog is None:
+        for name, value in search.items():
+            if value not in (None, []):
+                option = f"--{name.removesuffix('s').replace('_', '-')}"
+                raise typer.BadParameter("it needs --catalog", param_hint=f"'{option}'")
+        if optical is None or sar is None:
+            raise typer.BadParameter(
+                "give OPTICAL and SAR, or --catalog with --aoi and --time", param_hint="'OPTICAL SAR'"
+            )
+        return optical, sar
+    if optical is not None:
+        raise typer.BadParameter("it stands instead of OPTICAL and SAR: leave these out", param_hint="'--catalog'")
+    if aoi is None or search["time"] is None:
+        raise typer.BadParameter("it needs --aoi and --time", param_hint="'--catalog'")
+    from gopt_geo import api
+    from gopt_geo.search import describe_found
+
+    given = {name: value for name, value in search.items() if value not in (None, [])}
+    found = api.find_scene(catalog, aoi, aoi_crs=aoi_crs, **given)
+    say_notices(describe_found(found))
+    return found.optical, found.sar

@@ -1,19 +1,43 @@
-"""Sources made of several files, one band each: a folder, a pattern, a list, a Sentinel-2 product."""
+"""Sources made of several files, one band each: a folder, a pattern, a list, a Sentinel-2 product, a STAC item."""
 
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from gopt_geo.errors import BandError, SourceError
 from gopt_geo.scene.bandnames import SCENE_CLASSES, band_in_file_name, find_band
+from gopt_geo.scene.remote import address, is_remote, name_of, shown
 
-__all__ = ["BandFile", "band_files", "choose_bands", "input_files", "input_name"]
+if TYPE_CHECKING:
+    import pystac
+    import xarray as xr
+    from typing_extensions import TypeIs
+
+__all__ = [
+    "BandFile",
+    "Source",
+    "band_files",
+    "choose_bands",
+    "find_file",
+    "input_files",
+    "input_name",
+    "is_array",
+    "is_item",
+    "read_item",
+    "source_name",
+]
+
+Source: TypeAlias = "str | PathLike[str] | pystac.Item | xr.DataArray | xr.Dataset"
+"""What names a source: a path, URL, pattern or list as text; a STAC item; an array with coordinates."""
 
 _ENDINGS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png")
+_JSON = re.compile(r"\.json(\?.*)?\Z", re.IGNORECASE | re.DOTALL)
 _LISTED = 12  # names in a message
 
 
@@ -33,6 +57,8 @@ class BandFile:
         physical = stored * scale + offset; None takes the file's tags.
     nodata
         Stored value that means no data, in addition to what the file declares.
+    names
+        Its further names in small letters, in ranks: those of an earlier rank go first.
     """
 
     name: str
@@ -41,15 +67,54 @@ class BandFile:
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
+    names: tuple[frozenset[str], ...] = ()
 
 
-def band_files(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
+def is_item(source: object) -> TypeIs[pystac.Item]:
+    """Tell whether a source is a STAC item; without importing what would know it."""
+    return any(kind.__name__ == "Item" and kind.__module__.startswith("pystac") for kind in type(source).__mro__)
+
+
+def is_array(source: object) -> TypeIs[xr.DataArray | xr.Dataset]:
+    """Tell whether a source is an array of xarray; without importing that."""
+    kinds = type(source).__mro__
+    return any(kind.__name__ in ("DataArray", "Dataset") and kind.__module__.startswith("xarray") for kind in kinds)
+
+
+def read_item(source: Source) -> Source:
+    """Return the STAC item that a path or URL ending in .json names; any other source as it is.
+
+    Raises
+    ------
+    SourceError
+        If the item can't be read.
+    """
+    if not isinstance(source, str | PathLike) or _JSON.search(str(source)) is None:
+        return source
+    from gopt_geo.scene.stac import open_item
+
+    return open_item(address(source))
+
+
+def source_name(source: Source | Sequence[BandFile]) -> str:
+    """Return what messages call a source."""
+    if isinstance(source, str | PathLike):
+        return shown(source)
+    if is_item(source):
+        return f"STAC item {source.id}"
+    if is_array(source):
+        return f"array {getattr(source, 'name', None) or 'without a name'}"
+    return f"{len(source)} files"
+
+
+def band_files(path: Source | Sequence[BandFile]) -> tuple[BandFile, ...] | None:
     """Take apart what names a source of several files.
 
     Parameters
     ----------
     path
-        A `.SAFE` folder, a folder of single-band files, a pattern ("S2*_B0?.tif"), or paths with commas in between.
+        A `.SAFE` folder, a folder of single-band files, a pattern ("S2*_B0?.tif"), paths with commas in between, or a
+        STAC item (itself, or the path or URL of its JSON).
 
     Returns
     -------
@@ -62,10 +127,19 @@ def band_files(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
     """
     from gopt_geo.scene.safe import is_safe, read_safe
 
-    text = str(path)
+    if is_array(path):
+        return None
+    if is_item(path):
+        return _of_item(path)
+    if not isinstance(path, str | PathLike):
+        return tuple(path)
+    item = read_item(path)
+    if is_item(item):
+        return _of_item(item)
+    text = address(path)
     place = Path(path)
-    if text.startswith("/vsi") or "://" in text or text.startswith(("http:/", "https:/")):
-        return _named(text.split(",")) if "," in text else None
+    if text.startswith("/vsi") or is_remote(text):
+        return _named(text.split(",")) if "," in text and not _one_url(text) else None
     if place.is_dir():
         return read_safe(place).bands if is_safe(place) else _in_folder(place)
     if place.exists():
@@ -82,20 +156,38 @@ def band_files(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
     return None
 
 
-def input_files(path: str | PathLike[str]) -> list[Path]:
-    """Return the files that a source is read from, for the check that no result replaces one."""
+def _one_url(text: str) -> bool:
+    """Tell whether text with a comma is one URL all the same: a list's further parts are URLs, or paths to rasters."""
+    further = text.split(",")[1:]
+    return not all(is_remote(part.strip()) or Path(part).suffix.casefold() in _ENDINGS for part in further)
+
+
+def _of_item(item: pystac.Item) -> tuple[BandFile, ...]:
+    from gopt_geo.scene.stac import item_files
+
+    files = item_files(item)
+    if not files:
+        raise SourceError(source_name(item), "none of its assets is a raster", "choose another item")
+    return files
+
+
+def input_files(path: Source) -> list[Path]:
+    """Return the local files that a source is read from, for the check that no result replaces one."""
     try:
         files = band_files(path)
     except SourceError:
         files = None  # opening it says what is wrong
-    return [Path(path)] if files is None else [Path(path), *(Path(file.path) for file in files)]
+    own = [str(path)] if isinstance(path, str | PathLike) else []
+    return [Path(file) for file in (*own, *(file.path for file in files or ())) if not is_remote(file)]
 
 
-def input_name(path: str | PathLike[str]) -> str:
+def input_name(path: Source) -> str:
     """Return what a source is called in a result's tags: the names of its file, folder, or listed files."""
-    if Path(path).exists():
-        return Path(path).name
-    return ",".join(Path(part).name for part in str(path).split(","))
+    if not isinstance(path, str | PathLike):
+        return source_name(path)
+    if is_remote(path) or Path(path).exists():
+        return name_of(path)
+    return ",".join(name_of(part) for part in str(path).split(","))
 
 
 def _named(paths: Iterable[str]) -> tuple[BandFile, ...]:
@@ -114,6 +206,16 @@ def _in_folder(folder: Path) -> tuple[BandFile, ...]:
         found = f"none of the {len(paths)} rasters in this folder has a band's name (B04, VV, red) in its own"
         raise SourceError(folder, found, "give the files, with commas in between, in the pack's order")
     return tuple(files)
+
+
+def find_file(wanted: str, files: Sequence[BandFile]) -> list[int]:
+    """Return which of `files` (positions from 0) are the band `wanted`: by their names, rank for rank."""
+    key = wanted.casefold()
+    for rank in range(max((len(file.names) for file in files), default=0)):
+        found = [i for i, file in enumerate(files) if rank < len(file.names) and key in file.names[rank]]
+        if found:
+            return found
+    return find_band(wanted, [file.name for file in files])
 
 
 def choose_bands(
@@ -143,9 +245,8 @@ def choose_bands(
     BandError
         If a band isn't there or not plain, or their number isn't the pack's.
     """
-    there = [file.name for file in files]
     wanted: Sequence[int | str] | None = bands
-    if wanted is None and band_names and all(find_band(band, there) for band in band_names):
+    if wanted is None and band_names and all(find_file(band, files) for band in band_names):
         wanted = band_names
     if wanted is None:
         wanted = range(1, len(files) + 1)
@@ -157,7 +258,7 @@ def choose_bands(
         raise BandError(name, found, f"choose with {option} from {listed}")
     chosen = []
     for band in wanted:
-        found_at = find_band(band, there) if isinstance(band, str) else []
+        found_at = find_file(band, files) if isinstance(band, str) else []
         if not found_at and str(band).isdecimal() and 1 <= int(band) <= len(files):
             found_at = [int(band) - 1]
         if not found_at:

@@ -12,7 +12,7 @@ import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
 from gopt_geo.errors import SourceError
-from gopt_geo.scene.stac import TIMEOUT, cloud_cover, item_time, platform_names, stac_io
+from gopt_geo.scene.stac import TIMEOUT, cloud_cover, is_rtc, item_time, platform_names, stac_io
 
 if TYPE_CHECKING:
     import pystac
@@ -123,7 +123,7 @@ def find_items(
     """
     items = list(_items(catalog, area, time, collections))
     optical = [item for item in items if _is_optical(item)]
-    sar = [item for item in items if _is_sar(item)]
+    sar = [item for item in items if is_rtc(item)]
     wide = f"in {time.start:%Y-%m-%d} to {time.end:%Y-%m-%d}"
     clear = [item for item in optical if _clouds(item) <= max_cloud]
     if not clear:
@@ -170,12 +170,6 @@ def _when(item: pystac.Item) -> datetime:
 
 def _is_optical(item: pystac.Item) -> bool:
     return "sentinel-2" in platform_names(item)
-
-
-def _is_sar(item: pystac.Item) -> bool:
-    names = platform_names(item)
-    product = str(item.properties.get("sar:product_type", "")).casefold()
-    return "sentinel-1" in names and (product == "rtc" or (not product and "rtc" in names) or "-rtc" in names)
 
 
 def _items(

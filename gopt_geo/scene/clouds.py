@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gopt_geo.errors import BandError, GoptGeoError, SourceError
 from gopt_geo.grid import GeoBox, Window
-from gopt_geo.scene.bandfiles import BandFile, band_files
+from gopt_geo.scene.bandfiles import BandFile, Source, band_files
 from gopt_geo.scene.bandnames import find_band
 from gopt_geo.scene.source import PixelSource, RasterSource
 from gopt_geo.scene.warp import AlignedSource
@@ -187,7 +187,7 @@ class ClearSource:
 
 
 def find_mask(
-    mask: str | PathLike[str] | CloudMask, source: str | PathLike[str] | Sequence[BandFile]
+    mask: str | PathLike[str] | CloudMask, source: Source | Sequence[BandFile]
 ) -> tuple[CloudMask, list[str]]:
     """Find the file of a cloud mask, and what kind it is of.
 
@@ -239,7 +239,7 @@ def _with_kind(mask: CloudMask) -> tuple[CloudMask, list[str]]:
     return replace(mask, kind="mask"), []
 
 
-def _own_band(keyword: str, source: str | PathLike[str] | Sequence[BandFile]) -> tuple[str, int | str | None]:
+def _own_band(keyword: str, source: Source | Sequence[BandFile]) -> tuple[str, int | str | None]:
     """Return the file, and the band in it, that a keyword stands for."""
     from gopt_geo.scene.safe import is_safe, read_safe
 
@@ -264,14 +264,15 @@ def _own_band(keyword: str, source: str | PathLike[str] | Sequence[BandFile]) ->
     return found[0]
 
 
-def _among(keyword: str, source: str | PathLike[str] | Sequence[BandFile]) -> list[tuple[str, int | str | None]]:
+def _among(keyword: str, source: Source | Sequence[BandFile]) -> list[tuple[str, int | str | None]]:
     """Find a band among the files of a list, or in one raster."""
-    files = band_files(source) if isinstance(source, str | PathLike) else tuple(source)
+    files = band_files(source)
     if files is not None:
         pattern = _IN_NAME[KEYWORDS[keyword]]
         named = [file.name or (keyword if pattern.search(PurePath(file.path).stem) else "") for file in files]
         return [(files[i].path, files[i].index) for i in find_band(keyword, named)]
-    assert isinstance(source, str | PathLike)
+    if not isinstance(source, str | PathLike):
+        return []
     with RasterSource(source, honour_nodata=False) as file:
         indexes = list(file.file_names)
         return [(str(source), indexes[i]) for i in find_band(keyword, list(file.file_names.values()))]

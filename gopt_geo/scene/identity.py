@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gopt_geo.errors import RadiometryError
-from gopt_geo.scene.bandfiles import BandFile, Source, is_item
+from gopt_geo.scene.bandfiles import BandFile, Source, is_item, read_item
 from gopt_geo.scene.dates import Acquired, acquired
 from gopt_geo.scene.landsat import sun_corrected, sun_elevation
 from gopt_geo.scene.sensors import Sensor, find_sensor, sensor
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Identity", "asked_sensor", "identify", "sensor_option", "stated_sensor"]
 
-_ITEM = re.compile(r"\.json(\?.*)?\Z", re.IGNORECASE | re.DOTALL)
 _LEVELS = {"L1C": "sentinel-2-l1c", "L2A": "sentinel-2-l2a"}
 Statement = tuple[Sensor, Literal["tag", "name", "item", "metadata"], str]
 
@@ -130,17 +128,15 @@ def _product(path: Source | Sequence[BandFile]) -> tuple[Statement | None, datet
         return _of_item(path)
     if not isinstance(path, str | PathLike):
         return None, None
+    item = read_item(path)
+    if is_item(item):
+        return _of_item(item)
     from gopt_geo.scene.safe import is_safe, read_safe
 
     if is_safe(Path(path)):
         product = read_safe(Path(path))
         return (sensor(_LEVELS[product.level]), "metadata", "its metadata"), product.acquired
-    if _ITEM.search(str(path)) is None:
-        return None, None
-    from gopt_geo.scene.remote import address
-    from gopt_geo.scene.stac import open_item
-
-    return _of_item(open_item(address(path)))
+    return None, None
 
 
 def _of_item(item: pystac.Item) -> tuple[Statement | None, datetime | None]:

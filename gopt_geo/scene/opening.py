@@ -9,7 +9,8 @@ from os import PathLike
 
 from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
-from gopt_geo.scene.bandfiles import BandFile, band_files, choose_bands
+from gopt_geo.scene.arraysource import ArraySource
+from gopt_geo.scene.bandfiles import BandFile, Source, band_files, choose_bands, is_array, source_name
 from gopt_geo.scene.bandnames import find_band
 from gopt_geo.scene.bandset import JoinedSource, open_groups
 from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask
@@ -24,6 +25,7 @@ from gopt_geo.scene.warp import AlignedSource
 
 __all__ = ["Opened", "SourceSpec", "check_georeferenced", "open_source"]
 
+_Raster = RasterSource | ArraySource
 _SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
 _MANY = 0.5  # share of a source's pixels, made unusable by its unit, that is worth a warning
 _MASK_BYTES = 8 << 20  # cache of a cloud mask on its source's grid: six blocks
@@ -36,8 +38,8 @@ class SourceSpec:
     Parameters
     ----------
     path
-        The raster; or what names several files of one band each, see `gopt_geo.scene.bandfiles.band_files`; or
-        these files.
+        The raster's path or URL; or what names several files of one band each, see
+        `gopt_geo.scene.bandfiles.band_files`; or these files; or an array.
     bands
         Bands by 1-based index or name; None chooses by `band_names`, or all data bands if there are `count`.
     units
@@ -58,7 +60,7 @@ class SourceSpec:
         When it was acquired, where that is known (from a catalog); None goes by what the source says of itself.
     """
 
-    path: str | PathLike[str] | Sequence[BandFile]
+    path: Source | Sequence[BandFile]
     bands: Sequence[int | str] | None
     units: str | None
     target_units: str
@@ -185,27 +187,31 @@ def _with_bands(
 ) -> tuple[str, list[PixelSource], list[int], list[str]]:
     """Open a source with as many bands as the pack expects: its name, groups of bands, their order, and its files."""
     option = f"--{modality}-bands"
-    if isinstance(spec.path, str | PathLike):
-        name, files = str(spec.path), band_files(spec.path)
-    else:
-        files = tuple(spec.path)
-        name = f"{modality}: {len(files)} files"
+    files = band_files(spec.path)
     if files is None:
-        assert isinstance(spec.path, str | PathLike)
-        source = _raster_with_bands(option, spec.path, spec, asked)
-        return source.name, [source], list(range(source.count)), [name]
+        source = _raster_with_bands(option, spec, asked)
+        return source.name, [source], list(range(source.count)), [source.name]
+    listed = isinstance(spec.path, Sequence) and not isinstance(spec.path, str)
+    name = f"{modality}: {len(files)} files" if listed else source_name(spec.path)
     chosen = choose_bands(files, spec.bands, spec.band_names, spec.count, name, option)
     groups, order = open_groups(chosen, name)
     return name, groups, order, [file.path for file in chosen]
 
 
-def _raster_with_bands(option: str, path: str | PathLike[str], spec: SourceSpec, asked: Sensor | None) -> RasterSource:
+def _open_one(path: Source | Sequence[BandFile], bands: Sequence[int | str] | None = None) -> _Raster:
+    if is_array(path):
+        return ArraySource(path, bands)
+    assert isinstance(path, str | PathLike)
+    return RasterSource(path, bands)
+
+
+def _raster_with_bands(option: str, spec: SourceSpec, asked: Sensor | None) -> _Raster:
     wanted = f"the pack expects {spec.count}" + (f" ({', '.join(spec.band_names)})" if spec.band_names else "")
-    source = RasterSource(path)
-    bands = _bands_by_name(source, spec, asked or stated_sensor(str(path), source.file_tags))
+    source = _open_one(spec.path)
+    bands = _bands_by_name(source, spec, asked or stated_sensor(source.name, source.file_tags))
     if bands is not None:
         source.close()
-        source = RasterSource(path, bands)
+        source = _open_one(spec.path, bands)
     if spec.count in (None, source.count):
         return source
     source.close()
@@ -215,7 +221,7 @@ def _raster_with_bands(option: str, path: str | PathLike[str], spec: SourceSpec,
     raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
 
 
-def _bands_by_name(source: RasterSource, spec: SourceSpec, profile: Sensor | None) -> list[int | str] | None:
+def _bands_by_name(source: _Raster, spec: SourceSpec, profile: Sensor | None) -> list[int | str] | None:
     """Return which bands of a raster are asked for, those by name as indexes; None means all.
 
     A raster that names no bands, and has as many as its sensor, has the sensor's.

@@ -23,6 +23,7 @@ from rasterio.io import DatasetReader  # rasterio.open takes no list of drivers
 
 from gopt_geo.errors import BandError, GridError, SourceError
 from gopt_geo.grid import GeoBox, Window, grid_of
+from gopt_geo.scene.bandchoice import choose_indexes, listed
 from gopt_geo.scene.controlpoints import ControlPoints, fit_points
 from gopt_geo.scene.remote import REMOTE, address, gdal_name, is_remote, shown
 
@@ -185,7 +186,7 @@ class RasterSource:
         data = [i for i in dataset.indexes if self._alpha_is_data or interpretation[i - 1] != ColorInterp.alpha]
         self._alpha = next((i for i in dataset.indexes if i not in data), None)
         self.file_names = {i: dataset.descriptions[i - 1] or "" for i in data}
-        self.indexes = tuple(data) if self._bands is None else self._choose(self._bands)
+        self.indexes = tuple(data) if self._bands is None else choose_indexes(self._bands, self.file_names, self.name)
         if not self.indexes:
             raise BandError(self.name, "there are no data bands", "choose a file with image bands")
         self.count = len(self.indexes)
@@ -219,29 +220,9 @@ class RasterSource:
             self.not_placed = error
             self.grid = GeoBox(self.grid.shape, self.grid.affine, None)
 
-    def _choose(self, bands: Sequence[int | str]) -> tuple[int, ...]:
-        """Return the 1-based indexes of `bands` in the file."""
-        by_name: dict[str, list[int]] = {}
-        for index, name in self.file_names.items():
-            by_name.setdefault(name.casefold(), []).append(index)
-        chosen = []
-        for band in bands:
-            # a name that is a number is meant as a name only where the file has it
-            found = by_name.get(str(band).casefold(), []) if isinstance(band, str) and band else []
-            if len(found) > 1:
-                raise BandError(self.name, f"several bands are called {band!r}", f"choose by index: {found}")
-            if not found:
-                index = int(band) if str(band).isdecimal() else 0
-                found = [index] if index in self.file_names else []
-            if not found:
-                raise BandError(self.name, f"there is no band {band!r}", f"choose from {self.describe_bands()}")
-            chosen += found
-        return tuple(chosen)
-
     def describe_bands(self) -> str:
         """Return the file's data bands for a message: "1 (B02), 2 (B03)"."""
-        listed = [f"{i} ({name})" if name else str(i) for i, name in self.file_names.items()]
-        return "bands " + ", ".join(listed) + ("" if any(self.file_names.values()) else " (without names)")
+        return listed(self.file_names)
 
     def _handle(self) -> rasterio.DatasetReader:
         """Return this thread's own handle; a finished thread's handle passes on with its identifier."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ from urllib.parse import unquote, urlsplit
 
 from gopt_geo.errors import BandError, SourceError
 from gopt_geo.paths import StrPath
+from gopt_geo.scene.bandfiles import BandFile, find_file
 
 if TYPE_CHECKING:
     import pystac
     from pystac.stac_io import DefaultStacIO
 
-__all__ = ["ItemBand", "cloud_cover", "item_bands", "item_time", "open_item", "platform_names", "stac_io"]
+__all__ = ["cloud_cover", "is_rtc", "item_bands", "item_files", "item_time", "open_item", "platform_names", "stac_io"]
 
 TIMEOUT = 20.0
 """Seconds to wait for a server."""
@@ -30,32 +31,6 @@ _COMMON = {
     "nir08": ("B8A",), "swir16": ("B11", "B6"), "swir22": ("B12", "B7"), "coastal": ("B01", "B1"),
     "rededge1": ("B05",), "rededge2": ("B06",), "rededge3": ("B07",),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ItemBand:
-    """One band of a STAC item.
-
-    Attributes
-    ----------
-    name
-        As it was asked for.
-    href
-        Local path, or URL.
-    band
-        1-based index in the file.
-    scale, offset
-        physical = stored * scale + offset, as the item states; None where it states neither.
-    nodata
-        Stored value that means no data; None where the item states none.
-    """
-
-    name: str
-    href: str
-    band: int = 1
-    scale: float | None = None
-    offset: float | None = None
-    nodata: float | None = None
 
 
 def stac_io() -> DefaultStacIO:
@@ -142,7 +117,7 @@ def cloud_cover(item: pystac.Item) -> float | None:
     return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
 
 
-def item_bands(item: pystac.Item, wanted: Sequence[str]) -> list[ItemBand]:
+def item_bands(item: pystac.Item, wanted: Sequence[str]) -> list[BandFile]:
     """Find bands among an item's assets.
 
     Parameters
@@ -162,27 +137,42 @@ def item_bands(item: pystac.Item, wanted: Sequence[str]) -> list[ItemBand]:
     BandError
         If a name fits no asset, or several; the message lists what there is.
     """
-    there = list(_bands(item))
+    there = item_files(item)
     found = []
     for name in wanted:
-        # an exact name goes before an alias: Landsat's B5 is nir, Sentinel-2's B05 is not
-        fits = [band for names, band in there if name.casefold() in names[0]]
-        fits = fits or [band for names, band in there if name.casefold() in names[1]]
-        files = {(band.href, band.band) for band in fits}
-        if len(files) != 1:
-            known = ", ".join(sorted({band.name for _, band in there})) or "none"
-            what = f"no asset is band {name!r}" if not fits else f"{len(files)} assets are band {name!r}"
+        fits = find_file(name, there)
+        if len(fits) != 1:
+            known = ", ".join(sorted({file.name for file in there})) or "none"
+            what = f"no asset is band {name!r}" if not fits else f"{len(fits)} assets are band {name!r}"
             raise BandError(item.get_self_href() or item.id, what, f"choose from its bands {known}")
-        band = fits[0]
-        found.append(ItemBand(name, band.href, band.band, band.scale, band.offset, band.nodata))
+        found.append(replace(there[fits[0]], name=name))
     return found
 
 
-Names = tuple[set[str], set[str]]
+def item_files(item: pystac.Item) -> tuple[BandFile, ...]:
+    """Return all bands of an item's raster assets.
+
+    Each is called by its asset, and known by the names that the item gives it, then by its other names: Landsat's B5
+    is nir, Sentinel-2's B05 is not. Where the same band is there as GeoTIFF and as JPEG 2000, the former is taken: it
+    is read in parts.
+    """
+    listed = list(_bands(item))
+    tiffs = [file for file in listed if not _is_jp2(file)]
+    better = {name for file in tiffs for name in _band_names(file)}
+    chosen = [file for file in listed if not _is_jp2(file) or not (_band_names(file) & better)]
+    return tuple({(file.path, file.index): file for file in reversed(chosen)}.values())[::-1]
 
 
-def _bands(item: pystac.Item) -> Iterable[tuple[Names, ItemBand]]:
-    """All bands of the item's raster assets: (own names, further names), and the band under its asset's name."""
+def _is_jp2(file: BandFile) -> bool:
+    return Path(urlsplit(file.path).path).suffix.casefold() == ".jp2"
+
+
+def _band_names(file: BandFile) -> frozenset[str]:
+    """Return all names but that of the asset itself, which tells formats apart."""
+    return frozenset().union(*file.names) - {file.name.casefold()}
+
+
+def _bands(item: pystac.Item) -> Iterable[BandFile]:
     for key, asset in item.assets.items():
         media = (asset.media_type or "").split(";")[0].strip().casefold()
         ending = Path(urlsplit(asset.href).path).suffix.casefold()
@@ -201,7 +191,8 @@ def _bands(item: pystac.Item) -> Iterable[tuple[Names, ItemBand]]:
                 further |= {alias.casefold() for alias in _COMMON.get(name, ())}
             scale, offset, nodata = _values(item, stated)
             label = key if len(listed) == 1 else str(stated.get("name") or f"{key} {index}")
-            yield (own, further), ItemBand(label, _local(asset.href), index, scale, offset, nodata)
+            names = frozenset(own), frozenset(further)
+            yield BandFile(label, _local(asset.href), index, scale, offset, nodata, names)
 
 
 def _listed(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -243,6 +234,13 @@ def platform_names(item: pystac.Item) -> str:
     """Names of the constellation, platform and collection as the item states them, in small letters."""
     stated = (item.properties.get("constellation"), item.properties.get("platform"), item.collection_id)
     return " ".join(str(name).casefold() for name in stated if name)
+
+
+def is_rtc(item: pystac.Item) -> bool:
+    """Tell whether an item is radiometrically terrain corrected Sentinel-1."""
+    names = platform_names(item)
+    product = str(item.properties.get("sar:product_type", "")).casefold()
+    return "sentinel-1" in names and (product == "rtc" or (not product and "rtc" in names) or "-rtc" in names)
 
 
 def _number(value: object) -> float | None:

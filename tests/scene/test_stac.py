@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gopt_geo.errors import BandError, SourceError
-from gopt_geo.scene.stac import ItemBand, cloud_cover, item_bands, item_time, open_item
+from gopt_geo.scene.stac import cloud_cover, item_bands, item_time, open_item
 
 SQUARE = {"type": "Polygon", "coordinates": [[[9, 48], [10, 48], [10, 49], [9, 49], [9, 48]]]}
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -43,19 +43,19 @@ def test_bands_by_key_by_name_and_by_common_name_in_the_order_asked_for(tmp_path
     for wanted in (["red", "blue"], ["B04", "B02"], ["b04", "BLUE"]):
         found = item_bands(item, wanted)
         assert [band.name for band in found] == wanted
-        assert [band.href for band in found] == [str(tmp_path / "B04.tif"), str(tmp_path / "B02.tif")]
+        assert [band.path for band in found] == [str(tmp_path / "B04.tif"), str(tmp_path / "B02.tif")]
 
 
 def test_a_common_name_is_found_by_the_sensors_name(tmp_path):
     item = open_item(write(tmp_path, {"red": asset("red.tif"), "nir": asset("nir.tif")}, collection="landsat-c2-l2"))
-    assert item_bands(item, ["B4"])[0].href.endswith("red.tif")
-    assert item_bands(item, ["B5"])[0].href.endswith("nir.tif")
+    assert item_bands(item, ["B4"])[0].path.endswith("red.tif")
+    assert item_bands(item, ["B5"])[0].path.endswith("nir.tif")
 
 
 def test_an_own_name_goes_before_an_alias(tmp_path):
     """B08 is nir by alias; where a band is called so, that one is meant."""
     item = open_item(write(tmp_path, {"nir": asset("nir.tif"), "B08": asset("b08.tif")}))
-    assert item_bands(item, ["B08"])[0].href.endswith("b08.tif")
+    assert item_bands(item, ["B08"])[0].path.endswith("b08.tif")
 
 
 def test_several_bands_in_one_file_and_bands_as_stac_1_1_lists_them(tmp_path):
@@ -65,8 +65,8 @@ def test_several_bands_in_one_file_and_bands_as_stac_1_1_lists_them(tmp_path):
     item = open_item(write(tmp_path, assets, collection="sentinel-1-rtc"))
     href = str(tmp_path / "all.tif")
     vh, vv = item_bands(item, ["VH", "VV"])
-    assert vh == ItemBand("VH", href, 2, 2.0, None, None)
-    assert (vv.band, vv.scale) == (1, None)
+    assert (vh.name, vh.path, vh.index, vh.scale, vh.offset) == ("VH", href, 2, 2.0, None)
+    assert (vv.index, vv.scale) == (1, None)
     assert vv.nodata is not None
     assert vv.nodata != vv.nodata  # NaN
     with pytest.raises(BandError, match="no asset is band 'image'"):  # a file of two is no band
