@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from gopt_geo.outputs.shift_picture import draw_shift
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.paths import StrPath, optional_path
 from gopt_geo.scene import BLOCK, SourceSpec, open_scene
-from gopt_geo.scene.bandfiles import band_files
+from gopt_geo.scene.bandfiles import Source, band_files, source_name
 from gopt_geo.scene.moving import LITTLE, compose, move_grid, move_notice
 from gopt_geo.scene.shift import PairShift, ShiftEstimate, estimate_pair
 from gopt_geo.sources import SceneInputs, SceneOptions, SourceOptions, split_bands
@@ -93,8 +94,8 @@ class CoregisterReport:
 
 
 def coregister(
-    optical: StrPath,
-    sar: StrPath,
+    optical: Source,
+    sar: Source,
     output: StrPath | None = None,
     *,
     json_file: StrPath | None = None,
@@ -109,7 +110,7 @@ def coregister(
     Parameters
     ----------
     optical, sar
-        Rasters, as for `gopt_geo.predict`; CRS, pixel size and extent may differ.
+        Sources, as for `gopt_geo.predict` (docs/sources.md); CRS, pixel size and extent may differ.
     output
         Write the SAR raster's pixels, untouched, under the corrected geotransform here (.tif).
     json_file, picture
@@ -138,16 +139,15 @@ def coregister(
     _check_options(optical, sar, points, search, said)
     inputs, pixel_grid = SceneInputs(optical, sar, cast("SceneOptions", said)), bool(said.get("pixel_grid"))
     named = {name: optional_path(path) for name, path in (("tif", output), ("json", json_file), ("png", picture))}
-    if named["tif"] is not None:
-        _check_movable(sar, pixel_grid)
+    file = _movable(sar, pixel_grid) if output is not None else None
     with Staging(overwrite, inputs=inputs.files()) as staging:
         endings = {"tif": RASTER_ENDINGS, "json": (".json",), "png": (".png",)}
         staged = {name: staging.path(path, endings[name]) for name, path in named.items() if path is not None}
         specs = _specs(inputs)
         pair = estimate_pair(specs["optical"], specs["sar"], points=points, search=search, pixel_grid=pixel_grid)
         moved, notices = None, list(pair.notices)
-        if "tif" in staged:
-            moved, more = _write(pair, Path(sar), staged["tif"])
+        if file is not None:
+            moved, more = _write(pair, file, staged["tif"])
             notices += more
         written = tuple(path for path in named.values() if path is not None)
         report = CoregisterReport(pair, moved, written, tuple(notices))
@@ -241,7 +241,7 @@ def describe_shift(pair: PairShift, name: str = "sar") -> str:
     return f"{what} lies {found.length:.2f} optical pixels{metres} from where it belongs ({across}, {down})"
 
 
-def _check_options(optical: StrPath, sar: StrPath, points: int, search: int, said: SourceOptions) -> None:
+def _check_options(optical: Source, sar: Source, points: int, search: int, said: SourceOptions) -> None:
     """Refuse options that make no sense, before any file is opened."""
     strange = sorted(set(said) - set(SourceOptions.__annotations__))
     if strange:
@@ -252,9 +252,10 @@ def _check_options(optical: StrPath, sar: StrPath, points: int, search: int, sai
     if not _SEARCHES[0] <= search <= _SEARCHES[1]:
         raise GoptGeoError(f"--search {search}", "out of range", f"give {_SEARCHES[0]} to {_SEARCHES[1]} pixels")
     chosen = said.get("optical_bands") is not None and said.get("sar_bands") is not None
-    if str(optical) == str(sar) and not chosen:
+    paths = isinstance(optical, str | os.PathLike) and isinstance(sar, str | os.PathLike)
+    if (optical is sar or (paths and str(optical) == str(sar))) and not chosen:
         remedy = "give two rasters, or say which bands are which with --optical-bands and --sar-bands"
-        raise SourceError(str(sar), "it is given as OPTICAL and as SAR", remedy)
+        raise SourceError(source_name(sar), "it is given as OPTICAL and as SAR", remedy)
 
 
 def _specs(inputs: SceneInputs) -> dict[str, SourceSpec]:
@@ -272,15 +273,17 @@ def _specs(inputs: SceneInputs) -> dict[str, SourceSpec]:
     return {"optical": optical, "sar": radar}
 
 
-def _check_movable(sar: StrPath, pixel_grid: bool) -> None:
-    """Refuse to write what can't be moved, before any work."""
+def _movable(sar: Source, pixel_grid: bool) -> Path:
+    """Return the file that is to be moved, or refuse what can't be, before any work."""
     if pixel_grid:
         raise GridError("-o", "with --pixel-grid there is no geotransform to correct", "leave one of them out")
     if band_files(sar) is not None:
         remedy = "name one raster: gdalbuildvrt -separate sar.vrt FILES puts them together"
-        raise SourceError(str(sar), "-o moves one raster, and this is several files", remedy)
-    if not Path(sar).is_file():
-        raise SourceError(str(sar), "-o copies a local file, and there is none", "check the path, or download it first")
+        raise SourceError(source_name(sar), "-o moves one raster, and this is several files", remedy)
+    if not isinstance(sar, str | os.PathLike) or not Path(sar).is_file():
+        remedy = "check the path, or download or write it first"
+        raise SourceError(source_name(sar), "-o copies a local file, and there is none", remedy)
+    return Path(sar)
 
 
 def _write(pair: PairShift, sar: Path, target: Path) -> tuple[tuple[float, float], list[str]]:

@@ -357,6 +357,20 @@ def test_rasters_that_make_no_pair(pair: dict[str, Path], tmp_path: Path) -> Non
         gopt_geo.coregister(optical, sar, sar, overwrite=True)
 
 
+def test_an_array_is_compared_and_not_moved(pair: dict[str, Path], own: CoregisterReport, tmp_path: Path) -> None:
+    import odc.geo.xr
+    import xarray as xr
+
+    with rasterio.open(pair["shifted"]) as file:
+        pixels, grid = file.read(1), odc.geo.geobox.GeoBox(file.shape, file.transform, str(file.crs))
+    array = odc.geo.xr.wrap_xr(pixels, grid)
+    assert isinstance(array, xr.DataArray)
+    report = gopt_geo.coregister(pair["scene"], array, sar_units="db")
+    assert close(report, own, *SHIFT)
+    with pytest.raises(SourceError, match="local file"):
+        gopt_geo.coregister(pair["scene"], array, tmp_path / "moved.tif", sar_units="db")
+
+
 def test_results_are_not_replaced_unasked(pair: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "moved.tif").write_text("mine")
     with pytest.raises(OutputError, match="--overwrite"):
