@@ -17,7 +17,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from gopt_geo.errors import AoiError
-from gopt_geo.grid import GeoBox, Window, lattice
+from gopt_geo.grid import GeoBox, Window, crop, lattice
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import BLOCK
 from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels, units_per_degree
@@ -82,6 +82,20 @@ class Aoi:
             If there is no way between the CRSs.
         """
         return AoiMask(self, grid)
+
+    def surroundings(self, grid: GeoBox, least: int = 512) -> GeoBox:
+        """Return the part of a grid around the area, of at least `least` pixels a side where the grid has them.
+
+        All of the grid where the area doesn't lie on it.
+        """
+        try:
+            window = self.on(grid).window
+        except AoiError:  # whoever maps the area says so
+            return grid
+        height, width = max(window.height, least), max(window.width, least)
+        row, col = window.row - (height - window.height) // 2, window.col - (width - window.width) // 2
+        part = Window(row, col, height, width).clip(grid.shape)
+        return grid if part is None else crop(grid, part)
 
     def mask(self, grid: GeoBox, window: Window) -> NDArray[np.bool_]:
         """Tell which pixels of a window have their centre in the area, bool [h, w]; see `AoiMask.read` for many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gopt_geo.description import crs_name
 from gopt_geo.errors import GoptGeoError, GridError, ShiftError, SourceError
-from gopt_geo.grid import Window, lattice
+from gopt_geo.grid import GeoBox, Window, lattice
 from gopt_geo.outputs.moved import write_moved
 from gopt_geo.outputs.shift_picture import draw_shift
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
@@ -180,7 +180,13 @@ class Placement:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def place_sources(specs: Mapping[str, SourceSpec], *, correct: bool = False, pixel_grid: bool = False) -> Placement:
+def place_sources(
+    specs: Mapping[str, SourceSpec],
+    *,
+    correct: bool = False,
+    pixel_grid: bool = False,
+    part: Callable[[GeoBox], GeoBox] | None = None,
+) -> Placement:
     """Look in passing whether auxiliary sources lie where they belong; or estimate how to bring them there.
 
     Parameters
@@ -192,6 +198,9 @@ def place_sources(specs: Mapping[str, SourceSpec], *, correct: bool = False, pix
         a reliable shift of more than a pixel is a warning.
     pixel_grid
         Whether georeferencing is ignored: then nothing is checked.
+    part
+        Where to look in passing, see `gopt_geo.scene.shift.estimate_pair`. What is corrected is estimated from all of
+        the ground, so that it doesn't depend on an area of interest.
 
     Raises
     ------
@@ -210,7 +219,8 @@ def place_sources(specs: Mapping[str, SourceSpec], *, correct: bool = False, pix
         raise ShiftError("--coregister", found, "leave it out")
     shifts, notices, tags = {}, [], {}
     for name in others:
-        pair = estimate_pair(specs["optical"], specs[name], name, points=POINTS if correct else CHECK_POINTS)
+        points, where = (POINTS, None) if correct else (CHECK_POINTS, part)
+        pair = estimate_pair(specs["optical"], specs[name], name, points=points, part=where)
         estimate, said = pair.estimate, describe_shift(pair, name)
         if not correct:
             if estimate.reliable and estimate.length > _NOTABLE:

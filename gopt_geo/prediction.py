@@ -306,7 +306,10 @@ def predict(
                 device=device,
             )
             placement = place_sources(
-                inputs.specs(meta), correct=coregister, pixel_grid=inputs.said.get("pixel_grid", False)
+                inputs.specs(meta),
+                correct=coregister,
+                pixel_grid=inputs.said.get("pixel_grid", False),
+                part=area.surroundings if area is not None else None,
             )
             cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
             scene = stack.enter_context(inputs.open(meta, cache, placement.shifts))

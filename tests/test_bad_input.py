@@ -161,9 +161,9 @@ def test_units_not_stated(bad: Callable[..., str], tmp_path: Path) -> None:
     assert "--optical-units dn10000" in bad(optical=optical)
 
 
-def test_complex_and_palette(bad: Callable[..., str], tmp_path: Path) -> None:
-    sar = tiff(tmp_path / "slc.tif", np.ones((1, 90, 130), np.complex64))
-    assert "complex" in bad(sar=sar)
+def test_complex_values_where_reflectance_is_wanted(bad: Callable[..., str], tmp_path: Path) -> None:
+    slc = tiff(tmp_path / "slc.tif", np.ones((3, 90, 130), np.complex64))
+    assert "complex values, as SAR has them" in bad(optical=slc)
 
 
 @pytest.mark.parametrize(

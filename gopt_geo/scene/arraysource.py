@@ -163,15 +163,15 @@ def _joined(dataset: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def _grid(array: xr.DataArray, across: tuple[Any, Any], name: str) -> GeoBox:
-    grid = array.odc.geobox
-    if grid is not None and isinstance(grid, GeoBox):
-        return GeoBox((grid.shape[0], grid.shape[1]), grid.affine, grid.crs)
     for dimension in across:
         if dimension not in array.coords:
             continue
         steps = np.diff(np.asarray(array.coords[dimension].values, np.float64))
         if len(steps) and not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0):
             raise GridError(name, f"its coordinates {dimension} aren't evenly spaced", "resample it first")
+    grid = array.odc.geobox
+    if grid is not None and isinstance(grid, GeoBox):
+        return GeoBox((grid.shape[0], grid.shape[1]), grid.affine, grid.crs)
     return GeoBox((array.sizes[across[0]], array.sizes[across[1]]), Affine.identity(), None)
 
 

@@ -39,6 +39,7 @@ class StackedSource:
         self.tags = tuple(tag for source in sources for tag in source.tags)
         self.band_names = tuple(band for source in sources for band in source.band_names)
         self.file_tags: Mapping[str, str] = sources[0].file_tags
+        self.remote = any(source.remote for source in sources)
         self.control = sources[0].control
         self.not_placed = next((source.not_placed for source in sources if source.not_placed is not None), None)
         self.has_palette = any(source.has_palette for source in sources)

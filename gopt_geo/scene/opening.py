@@ -12,7 +12,7 @@ from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.arraysource import ArraySource
 from gopt_geo.scene.bandfiles import BandFile, Source, band_files, choose_bands, is_array, source_name
 from gopt_geo.scene.bandnames import find_band
-from gopt_geo.scene.bandset import JoinedSource, open_groups
+from gopt_geo.scene.bandset import JoinedSource, StackedSource, open_groups
 from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask
 from gopt_geo.scene.controlpoints import ControlPoints
 from gopt_geo.scene.dates import Acquired
@@ -27,6 +27,7 @@ __all__ = ["Opened", "SourceSpec", "check_georeferenced", "open_source"]
 
 _Raster = RasterSource | ArraySource
 _SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
+_GLANCE = 256  # the same, where pixels come from a server
 _MANY = 0.5  # share of a source's pixels, made unusable by its unit, that is worth a warning
 _MASK_BYTES = 8 << 20  # cache of a cloud mask on its source's grid: six blocks
 
@@ -296,7 +297,10 @@ def _check_has_data(source: PixelSource, radiometry: Radiometry) -> float:
     def from_middle(window: Window) -> float:
         return abs(window.row + _SCAN / 2 - height / 2) + abs(window.col + _SCAN / 2 - width / 2)
 
-    for block in sorted(lattice(Window(0, 0, height, width), _SCAN), key=from_middle):
+    blocks = sorted(lattice(Window(0, 0, height, width), _SCAN), key=from_middle)
+    if isinstance(source, RasterSource | StackedSource) and source.remote:  # a look at less, where pixels travel
+        blocks.insert(0, Window(max(height - _GLANCE, 0) // 2, max(width - _GLANCE, 0) // 2, _GLANCE, _GLANCE))
+    for block in blocks:
         inside = block.clip((height, width))
         if inside is None:
             continue

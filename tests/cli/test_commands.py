@@ -64,7 +64,7 @@ def test_predict_defaults(api: Recorder) -> None:
     assert run.exit_code == 0, run.output
     ((name, args, kwargs),) = api.calls
     assert name == "predict"
-    assert args == (Path("o.tif"), Path("s.tif"), [Path("m.tif")])
+    assert args == ("o.tif", "s.tif", [Path("m.tif")])
     assert callable(kwargs.pop("progress"))
     assert kwargs == {
         "pack": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,6 +59,7 @@ def estimate_pair(
     points: int = 64,
     search: int = 12,
     pixel_grid: bool = False,
+    part: Callable[[GeoBox], GeoBox] | None = None,
 ) -> PairShift:
     """Estimate how far an auxiliary source's content lies from where it belongs.
 
@@ -74,6 +75,8 @@ def estimate_pair(
         Largest shift that is looked for along each axis, in pixels of the coarser raster.
     pixel_grid
         Lay the rasters pixel upon pixel, whatever they say of their place.
+    part
+        Returns the part of the ground to look at, given the grid of all that both share; None: all of it.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def estimate_pair(
     Where SAR's pixels are more than 1.5 times as large as the optical ones, both are looked at in SAR's: a shift
     isn't seen better in pixels that hold no more. Where they are smaller, in optical ones.
     """
-    with _opened(optical, auxiliary, name, pixel_grid) as scene:
+    with _opened(optical, auxiliary, name, pixel_grid, part) as scene:
         grids = scene.source_grids
         grid, common = grids["optical"], scene.grid
         if pixel_grid:  # both count pixels; the optical grid's own place means nothing
@@ -95,16 +98,24 @@ def estimate_pair(
 
 
 @contextmanager
-def _opened(optical: SourceSpec, auxiliary: SourceSpec, name: str, pixel_grid: bool) -> Iterator[Scene]:
+def _opened(
+    optical: SourceSpec,
+    auxiliary: SourceSpec,
+    name: str,
+    pixel_grid: bool,
+    part: Callable[[GeoBox], GeoBox] | None,
+) -> Iterator[Scene]:
     """Open both on the optical lattice, coarsened where SAR's pixels are larger, where they share ground."""
     both = {name: auxiliary}
     with open_scene(optical, both, extent="intersection", pixel_grid=pixel_grid, cache_bytes=_CACHE_BYTES) as scene:
         ratio = math.nan if pixel_grid else pixel_size_m(scene.source_grids[name]) / pixel_size_m(scene.grid)
-        if not (math.isfinite(ratio) and ratio > _COARSER):
+        coarser = math.isfinite(ratio) and ratio > _COARSER
+        if not coarser and part is None:
             yield scene
             return
-        coarse = _coarsened(scene.grid, ratio)
-    with open_scene(optical, both, grid=coarse, cache_bytes=_CACHE_BYTES) as scene:
+        grid = scene.grid if part is None else part(scene.grid)
+        grid = _coarsened(grid, ratio) if coarser else grid
+    with open_scene(optical, both, grid=grid, cache_bytes=_CACHE_BYTES) as scene:
         yield scene
 
 
