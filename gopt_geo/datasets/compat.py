@@ -19,6 +19,8 @@ import shapely
 import torchgeo
 from torchgeo.datasets import GeoDataset
 
+from gopt_geo.errors import DatasetError
+
 __all__ = ["TORCHGEO", "GeoDataset", "Query", "grid_sampler", "make_index", "random_sampler", "resolve"]
 
 
@@ -61,13 +63,34 @@ def _samplers() -> tuple[type[Any], type[Any]]:
 
 
 def random_sampler(dataset: GeoDataset, size: int, length: int | None = None, **options: Any) -> Any:
-    """Return torchgeo's sampler of random windows of `size` pixels; `options` are its own (generator, roi, toi)."""
-    return _quietly(_samplers()[0], dataset, size=size, length=length, **options)
+    """Return torchgeo's sampler of random windows of `size` pixels; `options` are its own (generator, roi, toi).
+
+    Raises
+    ------
+    DatasetError
+        If the data set is smaller than a window, of which torchgeo would draw none.
+    """
+    sampler = _quietly(_samplers()[0], dataset, size=size, length=length, **options)
+    return _checked(sampler, dataset, size, len(sampler.bounds))
 
 
 def grid_sampler(dataset: GeoDataset, size: int, stride: int | None = None, **options: Any) -> Any:
-    """Return torchgeo's sampler of windows of `size` pixels, `stride` apart; `options` are its own (roi, toi)."""
-    return _quietly(_samplers()[1], dataset, size=size, stride=stride, **options)
+    """Return torchgeo's sampler of windows of `size` pixels, `stride` apart; `options` are its own (roi, toi).
+
+    Raises
+    ------
+    DatasetError
+        If the data set is smaller than a window, of which torchgeo would draw none.
+    """
+    sampler = _quietly(_samplers()[1], dataset, size=size, stride=stride, **options)
+    return _checked(sampler, dataset, size, len(sampler))
+
+
+def _checked(sampler: Any, dataset: GeoDataset, size: int, found: int) -> Any:
+    if found == 0:
+        remedy = f"make it with tile_size={size}, which pads it"
+        raise DatasetError(str(dataset).splitlines()[0], f"it has no window of {size} pixels", remedy)
+    return sampler
 
 
 def _quietly(kind: type[Any], dataset: GeoDataset, **options: Any) -> Any:
