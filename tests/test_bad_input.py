@@ -161,6 +161,15 @@ def test_units_not_stated(bad: Callable[..., str], tmp_path: Path) -> None:
     assert "--optical-units dn10000" in bad(optical=optical)
 
 
+@pytest.mark.brief
+def test_optical_and_sar_swapped(bad: Callable[..., str], aligned_scene: Files) -> None:
+    swapped = bad(optical=aligned_scene["sar"], sar=aligned_scene["scene"])
+    assert "sar.tif: it is SAR (bands VV" in swapped
+    assert "and is given as optical; swap OPTICAL and SAR" in swapped
+    scene = bad(optical=aligned_scene["scene"], sar=aligned_scene["scene"])
+    assert "scene.tif: it is optical (bands red, green, blue, nir), and is given as SAR" in scene
+
+
 def test_complex_values_where_reflectance_is_wanted(bad: Callable[..., str], tmp_path: Path) -> None:
     slc = tiff(tmp_path / "slc.tif", np.ones((3, 90, 130), np.complex64))
     assert "complex values, as SAR has them" in bad(optical=slc)

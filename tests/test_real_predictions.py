@@ -119,12 +119,13 @@ def stacked(files: list[Path]) -> str:
     return f"<VRTDataset {size}><SRS>{srs}</SRS><GeoTransform>{transform}</GeoTransform>{bands}</VRTDataset>"
 
 
-def test_complex_sar_is_refused_with_the_remedy(run: Run) -> None:
-    from gopt_geo.errors import SourceError
-
+def test_complex_sar_turned_by_a_quarter(run: Run, pixels: Any, tmp_path: Path) -> None:
     folder = DATA / "spacenet6"
-    with pytest.raises(SourceError, match="complex; convert"):
-        run(optical=folder / "rgb_unmasked.tif", optical_bands=None, optical_units="byte", sar=folder / "sar_hh.tif")
+    options = {"optical_bands": None, "optical_units": "byte", "allow_resolution": True}
+    report = run(optical=folder / "rgb_unmasked.tif", sar=folder / "sar_hh.tif", **options)
+    assert report.shared > 0
+    assert not [line for line in report.notices if "taken as dB" in line]  # of complex values the amplitude counts
+    assert (pixels(tmp_path / "map.tif") != 255).all()
 
 
 @pytest.mark.skipif(shutil.which("gdalinfo") is None, reason="GDAL's command-line tools aren't installed")

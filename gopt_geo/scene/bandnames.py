@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from typing import Literal
 
 from gopt_geo.scene.sensors import Sensor, sensor
 
-__all__ = ["SCENE_CLASSES", "band_in_file_name", "find_band", "names_of"]
+__all__ = ["SCENE_CLASSES", "band_in_file_name", "find_band", "kind_of", "names_of"]
 
 SCENE_CLASSES = "SCL"
 """Name of Sentinel-2's scene classification among band files."""
 
+_POLARISATIONS = frozenset(("vv", "vh", "hh", "hv"))
 _TOKEN = re.compile(
     r"(B\d{1,2}|B8A|VV|VH|HH|HV|RED|GREEN|BLUE|NIR|NIR0[89]|SWIR16|SWIR22|COASTAL|REDEDGE\d|SCL)",
     re.IGNORECASE | re.ASCII,
@@ -27,6 +29,16 @@ def band_in_file_name(path: str) -> str | None:
     parts = re.split(r"[^0-9A-Za-z]+", PurePath(path.split("?")[0]).stem)
     found = [part for part in parts if _TOKEN.fullmatch(part)]
     return found[-1].upper() if found else None
+
+
+def kind_of(bands: Sequence[str]) -> Literal["optical", "sar"] | None:
+    """Tell from the names of all bands of a raster whether it is optical or SAR; None where they don't say."""
+    names = [band.casefold() for band in bands if band]
+    if len(names) < len(bands) or not names:
+        return None
+    if all(name in _POLARISATIONS for name in names):
+        return "sar"
+    return "optical" if all(_TOKEN.fullmatch(name) and name not in _POLARISATIONS for name in names) else None
 
 
 def names_of(band: str, among: Iterable[str], profile: Sensor | None = None) -> set[str]:

@@ -11,7 +11,7 @@ from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.arraysource import ArraySource
 from gopt_geo.scene.bandfiles import BandFile, Source, band_files, choose_bands, is_array, source_name
-from gopt_geo.scene.bandnames import find_band
+from gopt_geo.scene.bandnames import find_band, kind_of
 from gopt_geo.scene.bandset import JoinedSource, StackedSource, open_groups
 from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask
 from gopt_geo.scene.controlpoints import ControlPoints
@@ -26,6 +26,7 @@ from gopt_geo.scene.warp import AlignedSource
 __all__ = ["Opened", "SourceSpec", "check_georeferenced", "open_source"]
 
 _Raster = RasterSource | ArraySource
+_KINDS = {"optical": "optical", "sar": "SAR"}
 _SCAN = 1024  # pixels; edge of the windows in which a source is searched for data
 _GLANCE = 256  # the same, where pixels come from a server
 _MANY = 0.5  # share of a source's pixels, made unusable by its unit, that is worth a warning
@@ -190,8 +191,9 @@ def _with_bands(
     option = f"--{modality}-bands"
     files = band_files(spec.path)
     if files is None:
-        source = _raster_with_bands(option, spec, asked)
+        source = _raster_with_bands(modality, spec, asked)
         return source.name, [source], list(range(source.count)), [source.name]
+    _check_kind(modality, spec, source_name(spec.path), [file.name for file in files], None)
     listed = isinstance(spec.path, Sequence) and not isinstance(spec.path, str)
     name = f"{modality}: {len(files)} files" if listed else source_name(spec.path)
     chosen = choose_bands(files, spec.bands, spec.band_names, spec.count, name, option)
@@ -206,10 +208,17 @@ def _open_one(path: Source | Sequence[BandFile], bands: Sequence[int | str] | No
     return RasterSource(path, bands)
 
 
-def _raster_with_bands(option: str, spec: SourceSpec, asked: Sensor | None) -> _Raster:
+def _raster_with_bands(modality: str, spec: SourceSpec, asked: Sensor | None) -> _Raster:
     wanted = f"the pack expects {spec.count}" + (f" ({', '.join(spec.band_names)})" if spec.band_names else "")
+    option = f"--{modality}-bands"
     source = _open_one(spec.path)
-    bands = _bands_by_name(source, spec, asked or stated_sensor(source.name, source.file_tags))
+    profile = asked or stated_sensor(source.name, source.file_tags)
+    try:
+        _check_kind(modality, spec, source.name, list(source.file_names.values()), profile)
+    except BaseException:
+        source.close()
+        raise
+    bands = _bands_by_name(source, spec, profile)
     if bands is not None:
         source.close()
         source = _open_one(spec.path, bands)
@@ -220,6 +229,18 @@ def _raster_with_bands(option: str, spec: SourceSpec, asked: Sensor | None) -> _
         raise BandError(source.name, f"{option} names {_bands(source.count)}, {wanted}", f"name {_bands(spec.count)}")
     remedy = f"choose with {option} from {source.describe_bands()}"
     raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
+
+
+def _check_kind(modality: str, spec: SourceSpec, name: str, bands: Sequence[str], profile: Sensor | None) -> None:
+    """Refuse an optical raster given as SAR and the reverse, where names or sensor tell; "raw" insists on it."""
+    if modality not in _KINDS or spec.units == "raw":
+        return
+    found = profile.modality if profile is not None else kind_of(bands)
+    if found in (None, modality):
+        return
+    why = f"sensor {profile.name}" if profile is not None else f"bands {', '.join(bands[:4])}"
+    told = f"it is {_KINDS[found or modality]} ({why}), and is given as {_KINDS[modality]}"
+    raise SourceError(name, told, f"swap OPTICAL and SAR, or insist with --{modality}-units raw")
 
 
 def _bands_by_name(source: _Raster, spec: SourceSpec, profile: Sensor | None) -> list[int | str] | None:

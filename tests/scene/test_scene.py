@@ -214,7 +214,9 @@ def test_bands_by_the_packs_names_by_order_or_not_at_all(raster) -> None:
     assert "4 (B08)" in text
     message(lambda: open_scene(optical(named, bands=[1]), {}), BandError, "--optical-bands", "expects 3")
     message(lambda: open_scene(optical(named, bands=["B05", 1, 2]), {}), BandError, "no band 'B05'")
-    message(lambda: open_scene(None, {"sar": sar(named)}), BandError, "--sar-bands")
+    message(lambda: open_scene(None, {"sar": sar(named)}), SourceError, "it is optical (bands b02, B03, B04, B08)")
+    insisting = sar(named, units="raw")
+    message(lambda: open_scene(None, {"sar": insisting}), BandError, "--sar-bands")
 
 
 @pytest.mark.brief
