@@ -26,7 +26,8 @@ from gopt_geo.packs import Pack, is_pack, read_pack
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import RasterSource
 from gopt_geo.scene.arraysource import ArraySource
-from gopt_geo.scene.bandfiles import BandFile, Source, band_files, is_array, read_item, source_name
+from gopt_geo.scene.bandfile import BandFile
+from gopt_geo.scene.bandfiles import Source, band_files, is_array, read_item, source_name
 from gopt_geo.scene.bandset import open_groups
 from gopt_geo.scene.extent import place_scene
 from gopt_geo.scene.geometry import PixelMap

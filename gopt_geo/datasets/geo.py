@@ -21,7 +21,7 @@ from gopt_geo.errors import DatasetError
 from gopt_geo.grid import GeoBox, Window
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import Scene, SourceSpec, open_scene
-from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.bandfile import BandFile
 from gopt_geo.scene.clouds import CloudMask
 
 __all__ = ["ImageDataset", "OpticalDataset", "SarDataset", "ScenePairs"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gopt_geo.errors import BandError
 from gopt_geo.grid import GeoBox, Window, corner_distance, pixel_size_m
-from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.bandfile import BandFile
 from gopt_geo.scene.source import BandTags, PixelSource, RasterSource
 from gopt_geo.scene.warp import AlignedSource
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from gopt_geo.errors import BandError, GoptGeoError, SourceError
 from gopt_geo.grid import GeoBox, Window
-from gopt_geo.scene.bandfiles import BandFile, Source, band_files
+from gopt_geo.scene.bandfile import BandFile
+from gopt_geo.scene.bandfiles import Source, band_files
 from gopt_geo.scene.bandnames import find_band
 from gopt_geo.scene.source import PixelSource, RasterSource
 from gopt_geo.scene.warp import AlignedSource

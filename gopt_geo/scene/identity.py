@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gopt_geo.errors import RadiometryError
-from gopt_geo.scene.bandfiles import BandFile, Source, is_item, read_item
+from gopt_geo.scene.bandfile import BandFile
+from gopt_geo.scene.bandfiles import Source, is_item, read_item
 from gopt_geo.scene.dates import Acquired, acquired
 from gopt_geo.scene.landsat import sun_corrected, sun_elevation
 from gopt_geo.scene.sensors import Sensor, find_sensor, sensor

@@ -10,7 +10,8 @@ from os import PathLike
 from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.arraysource import ArraySource
-from gopt_geo.scene.bandfiles import BandFile, Source, band_files, choose_bands, is_array, source_name
+from gopt_geo.scene.bandfile import BandFile, choose_bands
+from gopt_geo.scene.bandfiles import Source, band_files, is_array, source_name
 from gopt_geo.scene.bandnames import find_band, kind_of
 from gopt_geo.scene.bandset import JoinedSource, StackedSource, open_groups
 from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gopt_geo.errors import RadiometryError, SourceError
-from gopt_geo.scene.bandfiles import BandFile
+from gopt_geo.scene.bandfile import BandFile
 from gopt_geo.scene.sensors import sensor
 
 __all__ = ["SafeProduct", "is_safe", "read_safe"]

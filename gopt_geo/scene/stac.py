@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from gopt_geo.errors import BandError, SourceError
 from gopt_geo.paths import StrPath
-from gopt_geo.scene.bandfiles import BandFile, find_file
+from gopt_geo.scene.bandfile import BandFile, find_file
 
 if TYPE_CHECKING:
     import pystac

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gopt_geo.errors import BandError, GoptGeoError, GridError, SourceError
 from gopt_geo.grid import Window
 from gopt_geo.scene import AlignedSource, RasterSource, Scene, SourceSpec, open_scene
-from gopt_geo.scene.bandfiles import BandFile, band_files, input_files, input_name
+from gopt_geo.scene.bandfile import BandFile
+from gopt_geo.scene.bandfiles import band_files, input_files, input_name
 from gopt_geo.scene.bandnames import band_in_file_name, find_band
 from gopt_geo.scene.bandset import open_groups
 from realdata import DATA, needs
