@@ -107,7 +107,7 @@ def _improve(
 def _score(
     dealt: NDArray[np.int8], cells: NDArray[np.float64], layout: BlockLayout, targets: NDArray[np.float64]
 ) -> float:
-    """How far the parts' shares, as the buffer leaves them, are off, in the mean over classes; and what it costs."""
+    """How far the parts' shares, as the buffer leaves them, are off in the mean over classes; and what that costs."""
     own = layout.spread(dealt)
     off, kept_in_all = 0.0, np.zeros(cells.shape[2])
     kept = []
@@ -117,4 +117,5 @@ def _score(
             kept_in_all += kept[-1]
     for share, target in zip(kept, targets[targets > 0].tolist(), strict=True):
         off += float(np.abs(share / np.maximum(kept_in_all, 1e-12) - target).mean())
+        off += float((share == 0).mean())  # a class that a part lacks can't be learnt, or can't be scored
     return off + _COST * float(1 - kept_in_all.mean())
