@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gopt_geo.aoi import Aoi, AoiMask, read_aoi
+from gopt_geo.datasets.batches import read_batch
 from gopt_geo.datasets.classes import IGNORED
 from gopt_geo.datasets.compat import GeoDataset, Query, make_index, resolve
 from gopt_geo.errors import AoiError, DatasetError, GridError
@@ -138,8 +139,11 @@ class SceneDataset(GeoDataset):
         """Names of the sample's values, ``bounds`` and ``transform`` apart."""
 
     @abstractmethod
-    def read(self, window: Window) -> Sample:
-        """Return the values of a window of the grid, which may hang over its edges; without transforms."""
+    def read(self, window: Window, into: Sample | None = None) -> Sample:
+        """Return the values of a window of the grid, which may hang over its edges; without transforms.
+
+        They are new, or those of `into`, filled.
+        """
 
     @abstractmethod
     def on(self, grid: GeoBox) -> Self:
@@ -157,25 +161,44 @@ class SceneDataset(GeoDataset):
         GoptGeoError
             If the pixels can't be read, or a label isn't one of the classes.
         """
-        grid = self._on_grid()
-        window = self._window(query, grid)
-        sample = self._shown(window)
-        sample["bounds"] = torch.tensor(_bounds(grid, window), dtype=torch.float64)
-        sample["transform"] = torch.tensor(crop(grid, window).affine[:6], dtype=torch.float64)
+        sample = self._sample(self._window(query, self._on_grid()))
         return sample if self.transforms is None else self.transforms(sample)
 
-    def _shown(self, window: Window) -> Sample:
-        sample = self.read(window)
+    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
+        """Return the samples of several slices; a DataLoader fetches a batch so. See `collate_samples`."""
+        windows = [self._window(query, self._on_grid()) for query in queries]
+        if self._transforms or len({window.shape for window in windows}) != 1:
+            return [self[query] for query in queries]
+        return read_batch(self._sample(windows[0]), len(windows), lambda i, into: self._sample(windows[i], into))
+
+    @property
+    def _transforms(self) -> bool:
+        return self.transforms is not None
+
+    def _sample(self, window: Window, into: Sample | None = None) -> Sample:
+        grid = self._on_grid()
+        sample = self._shown(window, into and {key: into[key] for key in self.keys})
+        bounds = torch.tensor(_bounds(grid, window), dtype=torch.float64)
+        transform = torch.tensor(crop(grid, window).affine[:6], dtype=torch.float64)
+        if into is None:
+            return {**sample, "bounds": bounds, "transform": transform}
+        into["bounds"].copy_(bounds)
+        into["transform"].copy_(transform)
+        return into
+
+    def _shown(self, window: Window, into: Sample | None = None) -> Sample:
+        """Read a window, and hide what the area of interest and the part of a split don't show."""
+        sample = self.read(window, into)
         if self._aoi_mask is not None and "mask" in sample:
-            sample["mask"] = sample["mask"].masked_fill(~torch.from_numpy(self._aoi_mask.read(window)), IGNORED)
+            sample["mask"].masked_fill_(~torch.from_numpy(self._aoi_mask.read(window)), IGNORED)
         if self._region is None:
             return sample
         hidden = ~torch.from_numpy(self._region.read(window))
         for key, value in sample.items():
             if key == "mask":
-                sample[key] = value.masked_fill(hidden, IGNORED)
+                value.masked_fill_(hidden, IGNORED)
             elif self._region.hides_images:
-                sample[key] = value.masked_fill(hidden, 0)
+                value.masked_fill_(hidden, 0)
         return sample
 
     def inside(self, aoi: Aoi | StrPath, crs: str | None = None) -> Self:

@@ -118,10 +118,16 @@ class Blocks:
         count = sum(1 for _ in lattice(window, BLOCK))
         return count * sum(layer.block_bytes for layer in self._layers)
 
-    def read(self, window: Window) -> Arrays:
-        """Return new arrays of a window, which may hang over the grid's edges."""
+    def read(self, window: Window, into: Arrays | None = None) -> Arrays:
+        """Return arrays of a window, which may hang over the grid's edges: new ones, or those to be filled."""
         inside = window.clip(self._shape)
-        arrays = tuple(layer.make(window, inside == window) for layer in self._layers)
+        if into is None:
+            arrays = tuple(layer.make(window, inside == window) for layer in self._layers)
+        else:
+            arrays = into
+            for layer, array in zip(self._layers, arrays, strict=True):
+                if inside != window:
+                    array.fill(layer.fill)
         if inside is None:
             return arrays
         if self._process != os.getpid():  # a fork may have caught a lock that another thread held

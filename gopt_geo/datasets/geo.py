@@ -141,8 +141,11 @@ class ImageDataset(SceneDataset):
         moved._replace(moved._footprint_of(self._name, self._own_grid))
         return moved
 
-    def read(self, window: Window) -> Sample:
+    def read(self, window: Window, into: Sample | None = None) -> Sample:
         """Return the values and the validity of a window of the grid."""
+        if into is not None:
+            self._blocks.read(window, tuple(into[key].numpy() for key in self.keys))
+            return into
         values, valid = self._blocks.read(window)
         return {self.keys[0]: torch.from_numpy(values), self.keys[1]: torch.from_numpy(valid)}
 
@@ -290,11 +293,15 @@ class ScenePairs(SceneDataset):
         moved._combine([member.on(grid) for member in self.members], grid, self.transforms, self._tile_size)
         return moved
 
-    def read(self, window: Window) -> Sample:
+    @property
+    def _transforms(self) -> bool:
+        return super()._transforms or any(member._transforms for member in self.members)
+
+    def read(self, window: Window, into: Sample | None = None) -> Sample:
         """Return the values of all members in a window of the grid, their own transforms applied."""
         sample: Sample = {}
         for member in self.members:
-            values = member._shown(window)
+            values = member._shown(window, into and {key: into[key] for key in member.keys})
             sample |= values if member.transforms is None else member.transforms(values)
         return sample
 

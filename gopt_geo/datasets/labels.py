@@ -108,7 +108,7 @@ class RasterLabels(SceneDataset):
         moved._replace(moved._footprint_of(self._name, self._own_grid))
         return moved
 
-    def read(self, window: Window) -> Sample:
+    def read(self, window: Window, into: Sample | None = None) -> Sample:
         """Return the labels of a window of the grid.
 
         Raises
@@ -117,7 +117,7 @@ class RasterLabels(SceneDataset):
             If a value near the window isn't one of the classes, or isn't whole.
         """
         (mask,) = self._blocks.read(window)
-        return {"mask": torch.from_numpy(mask.astype(np.int64))}
+        return _as_sample(mask, into)
 
 
 @dataclass(frozen=True)
@@ -225,11 +225,18 @@ class VectorLabels(SceneDataset):
         moved._replace(moved._burn(grid))
         return moved
 
-    def read(self, window: Window) -> Sample:
+    def read(self, window: Window, into: Sample | None = None) -> Sample:
         """Return the labels of a window of the grid."""
         self._on_grid()
         assert self._raster is not None
-        return {"mask": torch.from_numpy(self._raster.read(window).astype(np.int64))}
+        return _as_sample(self._raster.read(window), into)
+
+
+def _as_sample(mask: NDArray[np.uint8], into: Sample | None) -> Sample:
+    if into is None:
+        return {"mask": torch.from_numpy(mask.astype(np.int64))}
+    into["mask"].copy_(torch.from_numpy(mask))
+    return into
 
 
 def _read_features(

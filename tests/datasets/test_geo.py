@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from gopt_geo.datasets.batches import collate_samples
 from gopt_geo.datasets.classes import ClassTable
 from gopt_geo.datasets.compat import grid_sampler, random_sampler
 from gopt_geo.datasets.geo import ImageDataset, OpticalDataset, SarDataset, ScenePairs
 from gopt_geo.datasets.labels import RasterLabels
+from gopt_geo.datasets.splits import split_labels
 from gopt_geo.errors import AoiError, BandError, DatasetError, GridError
 from gopt_geo.grid import Window, crop
 from gopt_geo.scene import SourceSpec, open_scene
@@ -110,6 +112,26 @@ def test_torchgeo_samplers_and_loaders(pairs: ScenePairs, start: str | None) -> 
     for i, query in enumerate(queries):
         for key, value in pairs[query].items():
             assert torch.equal(batches[i // 2][key][i % 2], value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.brief
+def test_batches_put_together_where_they_are_read(pairs: ScenePairs, workers: int) -> None:
+    area = "SRID=32631;POLYGON ((700100 4999900, 706000 4999900, 706000 4994200, 700100 4999900))"
+    for dataset in (pairs, pairs.inside(area), pairs.within(split_labels(pairs, 40, block=90).train)):
+        queries = list(random_sampler(dataset, 64, 5, generator=torch.Generator().manual_seed(1)))
+        first, last = DataLoader(dataset, 3, sampler=queries, collate_fn=collate_samples, num_workers=workers)
+        for i, query in enumerate(queries):
+            batch = first if i < 3 else last
+            assert batch.keys() == KEYS
+            for key, value in dataset[query].items():
+                assert torch.equal(batch[key][i % 3], value)
+                assert batch[key].is_contiguous()
+        assert len({value.untyped_storage().data_ptr() for value in first.values()}) == 1
+    assert torch.equal(collate_samples([pairs[queries[0]]])["sar"][0], pairs[queries[0]]["sar"])
+    doubled = ScenePairs(pairs, transforms=lambda sample: {"twice": sample["sar"] * 2})
+    (batch,) = DataLoader(doubled, 5, sampler=queries, collate_fn=collate_samples, num_workers=workers)
+    assert torch.equal(batch["twice"][4], pairs[queries[4]]["sar"] * 2)
 
 
 @pytest.mark.brief
