@@ -254,6 +254,8 @@ def _from_file(source: Path | BytesIO, layer: str | None, name: str, stated: CRS
             # the name of a layer in memory changes with each reading
             named = layer or (layers[0] if isinstance(source, Path) else None)
             frame: Any = pyogrio.read_dataframe(source, layer=named, columns=[])
+    except shapely.errors.ShapelyError as error:
+        raise AoiError(name, f"a polygon of it can't be built ({error})", "correct it") from error
     except (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError, RuntimeError) as error:
         raise AoiError(name, f"it can't be read ({error})", f"give {_FORMATS}") from error
     own = None if frame.crs is None else CRS.from_user_input(frame.crs)

@@ -206,7 +206,12 @@ def simulate_files(
     )
     made = output_dir.parent.is_dir() and not output_dir.exists()
     if made:
-        output_dir.mkdir()
+        try:
+            output_dir.mkdir()
+        except OSError as error:
+            raise OutputError(
+                output_dir, f"it can't be made ({error.strerror})", "check the path and its rights"
+            ) from error
     names = ("scene", "sar", "labels", "clouds")
     try:
         with Staging(overwrite) as staging:

@@ -320,3 +320,26 @@ def test_crop_keeps_the_lattice() -> None:
     box = crop(UTM, mask.window)
     assert (box.affine.c - UTM.affine.c) % 10 == 0
     assert (box.affine.f - UTM.affine.f) % 10 == 0
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize("ring", ["[[9.005, 41.98]]", "[[9.005, 41.98], [9.006, 41.98]]"])
+def test_polygons_of_too_few_corners(tmp_path: Path, ring: str) -> None:
+    text = f'{{"type": "Polygon", "coordinates": [{ring}]}}'
+    file = tmp_path / "few.geojson"
+    file.write_text(text)
+    for source in (text, file):
+        with pytest.raises(AoiError, match=r"can't be built|no area|can't be read|is empty"):
+            read_aoi(source)
+
+
+def test_surroundings_of_an_area() -> None:
+    grid = GeoBox((2000, 3000), Affine(10, 0, 500_000, 0, -10, 4_600_000), "EPSG:32631")
+    area = read_aoi("510000,4590000,510500,4590500", "EPSG:32631")
+    part = area.surroundings(grid)
+    assert part.shape == (512, 512)
+    assert area.on(part).window.shape == area.on(grid).window.shape == (50, 50)
+    corner = read_aoi("500000,4599000,500100,4600000", "EPSG:32631")
+    assert corner.surroundings(grid).affine == grid.affine
+    elsewhere = read_aoi("10000,4599000,11000,4600000", "EPSG:32631")
+    assert elsewhere.surroundings(grid) is grid

@@ -209,20 +209,21 @@ def _sources(
     aoi_crs: str | None,
 ) -> tuple[Source, Source]:
     """Return the two sources as they are named, or as a catalogue has them."""
+    from gopt_geo.errors import GoptGeoError
+
     if catalog is None:
         for name, value in search.items():
             if value not in (None, []):
                 option = f"--{name.removesuffix('s').replace('_', '-')}"
-                raise typer.BadParameter("it needs --catalog", param_hint=f"'{option}'")
+                raise GoptGeoError(option, "it needs --catalog", "name a catalogue, or leave it out")
         if optical is None or sar is None:
-            raise typer.BadParameter(
-                "give OPTICAL and SAR, or --catalog with --aoi and --time", param_hint="'OPTICAL SAR'"
-            )
+            remedy = "give OPTICAL and SAR, or --catalog with --aoi and --time"
+            raise GoptGeoError("predict", "it needs two sources", remedy)
         return optical, sar
     if optical is not None:
-        raise typer.BadParameter("it stands instead of OPTICAL and SAR: leave these out", param_hint="'--catalog'")
+        raise GoptGeoError("--catalog", "it stands instead of OPTICAL and SAR", "leave these out")
     if aoi is None or search["time"] is None:
-        raise typer.BadParameter("it needs --aoi and --time", param_hint="'--catalog'")
+        raise GoptGeoError("--catalog", "it needs --aoi and --time", "add them")
     from gopt_geo import api
     from gopt_geo.search import describe_found
 

@@ -267,6 +267,8 @@ class SceneDataset(GeoDataset):
         DatasetError
             If the data set lies on another grid than the region, or has none of its pixels.
         """
+        if self._region is not None:
+            raise DatasetError(str(self), "it is a part of a split already", "take parts of the whole data set")
         if not is_grid(region.grid, self._on_grid()):
             raise DatasetError(str(self), "it lies on another grid than the region", "split this data set's own labels")
         cut = [window.intersect(self._footprint) for window in region.windows]

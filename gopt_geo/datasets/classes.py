@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from gopt_geo.errors import DatasetError
 from gopt_geo.paths import StrPath
 
-__all__ = ["IGNORED", "ClassTable", "read_classes"]
+__all__ = ["IGNORED", "ClassTable", "checked_classes", "read_classes"]
 
 IGNORED = 255
 """Class index of pixels that carry no label."""
@@ -56,7 +56,10 @@ class ClassTable:
         if not self.colours:
             object.__setattr__(self, "colours", _colours(len(self.values)))
         found = None
-        if not 1 <= len(self.values) <= IGNORED:
+        strange = [value for value in (*self.values, *self.ignore) if int(value) != value]
+        if strange:
+            found = f"value {strange[0]!r} isn't a whole number"
+        elif not 1 <= len(self.values) <= IGNORED:
             found = f"{len(self.values)} classes"
         elif not len(self.values) == len(self.names) == len(self.colours):
             found = f"{len(self.values)} values, {len(self.names)} names, {len(self.colours)} colours"
@@ -109,6 +112,20 @@ class ClassTable:
         more = f" and {len(self.values) - 12} more" if len(self.values) > 12 else ""
         ignored = f"; ignored: {', '.join(map(str, self.ignore))}" if self.ignore else ""
         return shown + more + ignored
+
+
+def checked_classes(classes: ClassTable | None) -> ClassTable | None:
+    """Return a class list as it is, after a check that it is one.
+
+    Raises
+    ------
+    DatasetError
+        If it isn't; of a file `read_classes` makes one.
+    """
+    if classes is None or isinstance(classes, ClassTable):
+        return classes
+    remedy = "give a ClassTable; of a file: classes=read_classes('classes.yaml')"
+    raise DatasetError(f"classes={classes!r}", "it is no class list", remedy)
 
 
 def _twice(items: Sequence[int] | Sequence[str]) -> int | str | None:

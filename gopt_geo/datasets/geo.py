@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from affine import Affine
 from numpy.typing import NDArray
 
 from gopt_geo.aoi import Aoi, read_aoi
@@ -22,6 +24,7 @@ from gopt_geo.grid import GeoBox, Window
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import Scene, SourceSpec, open_scene
 from gopt_geo.scene.bandfile import BandFile
+from gopt_geo.scene.bandfiles import Source, band_files, source_name
 from gopt_geo.scene.clouds import CloudMask
 
 __all__ = ["ImageDataset", "OpticalDataset", "SarDataset", "ScenePairs"]
@@ -75,7 +78,7 @@ class ImageDataset(SceneDataset):
 
     def __init__(
         self,
-        path: StrPath | Sequence[BandFile],
+        path: Source | Sequence[BandFile],
         modality: str,
         target_units: str,
         *,
@@ -89,10 +92,9 @@ class ImageDataset(SceneDataset):
         cache_bytes: int = CACHE_BYTES,
         cache_dir: StrPath | None = None,
     ) -> None:
-        if isinstance(path, str | os.PathLike):
-            self._name = self.paths = str(path)
-        else:
-            self._name, self.paths = f"{len(path)} files", [file.path for file in path]
+        self._name = source_name(path)
+        files = () if isinstance(path, str | os.PathLike) else band_files(path) or ()
+        self.paths = [file.path for file in files] or self._name
         self.modality = modality
         self._spec = SourceSpec(path, bands, units, target_units, None, mask, sensor=sensor)
         self._cache_bytes, self._cache_dir = cache_bytes, cache_dir
@@ -108,6 +110,10 @@ class ImageDataset(SceneDataset):
         optical, others = (self._spec, {}) if self.modality == "optical" else (None, {self.modality: self._spec})
         base: Literal["optical"] | GeoBox = "optical" if grid is None else grid
         scene = open_scene(optical, others, grid=base, cache_bytes=0)  # finished blocks are kept here, once
+        if grid is None and (upright := _upright(scene.grid)) is not None:
+            scene.close()
+            scene = open_scene(optical, others, grid=upright, cache_bytes=0)
+            scene.notices.append(f"{self._name}: its grid is turned; it is warped onto one along its CRS's axes")
         try:
             self.grid, self.notices = scene.grid, list(scene.notices)
             self._own_grid = scene.source_grids[self.modality]
@@ -154,6 +160,20 @@ class ImageDataset(SceneDataset):
         self._scene.get().close()
 
 
+def _upright(grid: GeoBox) -> GeoBox | None:
+    """Return a grid along the CRS's axes that covers a turned one, with pixels of its size; None for an upright one."""
+    a, b, c, d, e, f = grid.affine[:6]
+    if (b == 0 and d == 0) or grid.crs is None:
+        return None
+    size = math.sqrt(abs(a * e - b * d))
+    height, width = grid.shape
+    corners = ((0, 0), (width, 0), (0, height), (width, height))
+    xs = [a * col + b * row + c for col, row in corners]
+    ys = [d * col + e * row + f for col, row in corners]
+    shape = math.ceil((max(ys) - min(ys)) / size), math.ceil((max(xs) - min(xs)) / size)
+    return GeoBox(shape, Affine(size, 0, min(xs), 0, -size, max(ys)), grid.crs)
+
+
 @dataclass(frozen=True)
 class _ImageBlocks:
     """Produces blocks of one modality of a scene."""
@@ -172,7 +192,7 @@ class OpticalDataset(ImageDataset):
     Parameters are those of `ImageDataset`.
     """
 
-    def __init__(self, path: StrPath, *, target_units: str = "reflectance", **options: Any) -> None:
+    def __init__(self, path: Source | Sequence[BandFile], *, target_units: str = "reflectance", **options: Any) -> None:
         super().__init__(path, "optical", target_units, **options)
 
 
@@ -182,7 +202,7 @@ class SarDataset(ImageDataset):
     Parameters are those of `ImageDataset`.
     """
 
-    def __init__(self, path: StrPath, *, target_units: str = "db", **options: Any) -> None:
+    def __init__(self, path: Source | Sequence[BandFile], *, target_units: str = "db", **options: Any) -> None:
         super().__init__(path, "sar", target_units, **options)
 
 
@@ -229,6 +249,8 @@ class ScenePairs(SceneDataset):
             optical = OpticalDataset(optical)
         if isinstance(sar, str | os.PathLike):
             sar = SarDataset(sar)
+        if not isinstance(grid, GeoBox) and grid not in ("optical", "sar"):
+            raise DatasetError(f"grid={grid!r}", "there is no such grid", "give 'optical', 'sar' or a GeoBox")
         if grid == "sar" and sar is None:
             raise DatasetError("grid='sar'", "there is no SAR data set", "give one, or another grid")
         chosen = sar.grid if grid == "sar" and sar is not None else grid if isinstance(grid, GeoBox) else None

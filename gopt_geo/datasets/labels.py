@@ -16,7 +16,7 @@ from pyproj import CRS
 
 from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms, checked_tile_size
 from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
-from gopt_geo.datasets.classes import ClassTable
+from gopt_geo.datasets.classes import ClassTable, checked_classes
 from gopt_geo.datasets.compat import make_index
 from gopt_geo.errors import BandError, DatasetError, GridError
 from gopt_geo.grid import GeoBox, Window
@@ -73,7 +73,9 @@ class RasterLabels(SceneDataset):
         transforms: Transforms | None = None,
         tile_size: int | None = None,
     ) -> None:
-        self._name, self.classes, self._resampling = str(path), classes, resampling
+        if resampling not in ("nearest", "mode"):
+            raise DatasetError(f"resampling={resampling!r}", "labels can't be resampled so", "use 'nearest' or 'mode'")
+        self._name, self.classes, self._resampling = str(path), checked_classes(classes), resampling
         self.paths = self._name
         self._open(grid)
         self._place(self._footprint_of(self._name, self._own_grid), transforms, tile_size)
@@ -186,7 +188,7 @@ class VectorLabels(SceneDataset):
         transforms: Transforms | None = None,
         tile_size: int | None = None,
     ) -> None:
-        self._name, self.classes = str(path), classes
+        self._name, self.classes = str(path), checked_classes(classes)
         self.paths = self._name
         self.notices = []
         self._shapes, values, self._crs = _read_features(Path(path), class_field, layer, self.notices)
@@ -263,7 +265,15 @@ def _read_features(
                     path, found, f"choose class_field from {', '.join(fields) or 'a file that has fields'}"
                 )
             frame: Any = pyogrio.read_dataframe(path, layer=layer, columns=[field])
-    except (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError, RuntimeError) as error:
+    except (
+        shapely.errors.ShapelyError,
+        DataSourceError,
+        DataLayerError,
+        FieldError,
+        GeometryError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise DatasetError(path, f"it can't be read ({error})", "give a vector file that GDAL reads") from error
     shapes = np.asarray(frame.geometry.values, dtype=object)
     there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))

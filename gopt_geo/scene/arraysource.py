@@ -95,8 +95,14 @@ class ArraySource:
         self.dtype: np.dtype[Any] = array.dtype
         self.band_names = tuple(self.file_names[index] for index in self.indexes)
         self.file_tags: Mapping[str, str] = {str(key): str(value) for key, value in array.attrs.items()}
-        self.tags = (_tags(array),) * self.count
-        self._nodata = _nodata(array) if honour_nodata else None
+        if 0 in array.shape:
+            raise SourceError(self.name, "it holds no pixels", "give an array with pixels")
+        try:
+            self.tags = (_tags(array),) * self.count
+            self._nodata = _nodata(array) if honour_nodata else None
+        except (TypeError, ValueError) as error:
+            found = f"its scale_factor, add_offset or nodata is no number ({error})"
+            raise SourceError(self.name, found, "correct the attribute") from error
 
     def describe_bands(self) -> str:
         """Return the bands for a message: "bands 1 (B02), 2 (B03)"."""
@@ -190,6 +196,8 @@ def _names(array: xr.DataArray, dimension: Any) -> dict[int, str]:
 
 def _tags(array: xr.DataArray) -> BandTags:
     scale, offset = array.attrs.get("scale_factor", 1.0), array.attrs.get("add_offset", 0.0)
+    if not (math.isfinite(float(scale)) and math.isfinite(float(offset)) and float(scale) != 0):
+        raise ValueError(f"{scale}, {offset}")
     return BandTags(float(scale), float(offset), str(array.attrs.get("units", "")).strip())
 
 

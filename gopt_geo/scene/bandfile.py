@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gopt_geo.errors import BandError
-from gopt_geo.scene.bandnames import find_band
+from gopt_geo.scene.bandnames import find_band, lacking
 
 __all__ = ["BandFile", "choose_bands", "find_file"]
 
@@ -85,6 +85,9 @@ def choose_bands(
         wanted = band_names
     if wanted is None:
         wanted = range(1, len(files) + 1)
+    named = [file.name for file in files]
+    if bands is None and count is not None and (fault := lacking(band_names, named)) is not None:
+        raise BandError(name, fault, f"the pack expects {', '.join(band_names)}; choose others with {option}")
     listed = ", ".join(file.name or Path(file.path).name for file in files[:_LISTED])
     listed += f" and {len(files) - _LISTED} more" if len(files) > _LISTED else ""
     if count is not None and len(wanted) != count:

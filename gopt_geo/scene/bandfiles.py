@@ -71,7 +71,7 @@ def source_name(source: Source | Sequence[BandFile]) -> str:
         return f"STAC item {source.id}"
     if is_array(source):
         return f"array {getattr(source, 'name', None) or 'without a name'}"
-    return f"{len(source)} files"
+    return f"{len(source)} files" if isinstance(source, Sequence) else type(source).__name__
 
 
 def band_files(path: Source | Sequence[BandFile]) -> tuple[BandFile, ...] | None:
@@ -92,14 +92,35 @@ def band_files(path: Source | Sequence[BandFile]) -> tuple[BandFile, ...] | None
     SourceError
         If a folder or pattern holds no band files, or a `.SAFE` can't be used.
     """
-    from gopt_geo.scene.safe import is_safe, read_safe
-
     if is_array(path):
         return None
     if is_item(path):
         return _of_item(path)
     if not isinstance(path, str | PathLike):
-        return tuple(path)
+        return _given(path)
+    if not str(path).strip():
+        raise SourceError("the source", "its path is empty", "give a path")
+    try:
+        return _by_path(path)
+    except (OSError, UnicodeError) as error:  # no right to look, a name too long
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(_printable(path), f"it can't be read ({reason})", "check the path and its rights") from error
+
+
+def _given(files: object) -> tuple[BandFile, ...]:
+    if isinstance(files, Sequence) and files and all(isinstance(file, BandFile) for file in files):
+        return tuple(files)
+    remedy = "give a path, a URL, a STAC item, an array of xarray with coordinates, or BandFiles"
+    raise SourceError(f"{type(files).__name__}", "it is no source", remedy)
+
+
+def _printable(path: str | PathLike[str]) -> str:
+    return str(path).encode("utf-8", "replace").decode()
+
+
+def _by_path(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
+    from gopt_geo.scene.safe import is_safe, read_safe
+
     item = read_item(path)
     if is_item(item):
         return _of_item(item)
@@ -113,10 +134,11 @@ def band_files(path: Source | Sequence[BandFile]) -> tuple[BandFile, ...] | None
         return None
     if place.suffix.casefold() == ".safe":
         raise SourceError(place, "there is no such folder", "check the path")
-    if "," in text:
+    pattern = any(letter in text for letter in "*?[")
+    found = sorted(glob.glob(text, recursive=True)) if pattern else []  # noqa: PTH207  # may be absolute
+    if "," in text and not found:
         return _named(part.strip() for part in text.split(","))
-    if any(letter in text for letter in "*?["):
-        found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # an absolute pattern is no Path pattern
+    if pattern:
         if not found:
             raise SourceError(text, "no file fits the pattern", "check it, and quote it in the shell")
         return _named(found)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from gopt_geo.scene.sensors import Sensor, sensor
 
-__all__ = ["SCENE_CLASSES", "band_in_file_name", "find_band", "kind_of", "names_of"]
+__all__ = ["SCENE_CLASSES", "band_in_file_name", "find_band", "kind_of", "lacking", "names_of"]
 
 SCENE_CLASSES = "SCL"
 """Name of Sentinel-2's scene classification among band files."""
@@ -39,6 +39,21 @@ def kind_of(bands: Sequence[str]) -> Literal["optical", "sar"] | None:
     if all(name in _POLARISATIONS for name in names):
         return "sar"
     return "optical" if all(_TOKEN.fullmatch(name) and name not in _POLARISATIONS for name in names) else None
+
+
+def lacking(wanted: Sequence[str], bands: Sequence[str], profile: Sensor | None = None) -> str | None:
+    """Say which wanted bands aren't there, or several times, among bands that are all called by names sensors use.
+
+    None where the names say nothing (a raster whose bands have none, or names of its own), or where all are there once.
+    """
+    if not wanted or not bands or not all(band and _TOKEN.fullmatch(band) for band in bands):
+        return None
+    counts = [len(find_band(band, bands, profile)) for band in wanted]
+    missing = [band for band, count in zip(wanted, counts, strict=True) if count == 0]
+    if missing:
+        return f"there is no band {', '.join(missing)}"
+    twice = [band for band, count in zip(wanted, counts, strict=True) if count > 1]
+    return f"several bands are {', '.join(twice)}" if twice else None
 
 
 def names_of(band: str, among: Iterable[str], profile: Sensor | None = None) -> set[str]:

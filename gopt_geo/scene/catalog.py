@@ -121,16 +121,27 @@ def find_items(
     SourceError
         If the catalogue can't be read, or holds no such item.
     """
-    items = list(_items(catalog, area, time, collections))
+    unread: list[str] = []
+    items = list(_items(catalog, area, time, collections, unread))
     optical = [item for item in items if _is_optical(item)]
     sar = [item for item in items if is_rtc(item)]
     wide = f"in {time.start:%Y-%m-%d} to {time.end:%Y-%m-%d}"
     clear = [item for item in optical if _clouds(item) <= max_cloud]
+    lost = f"; {len(unread)} documents can't be read, such as {unread[0]}" if unread else ""
+    if not items:
+        looked = f" in {', '.join(collections)}" if collections else ""
+        found = f"no item over the area {wide}{looked}{lost}"
+        raise SourceError(catalog, found, "check the area and --collection, or widen --time")
+    if not optical:
+        found = f"no Sentinel-2 item over the area {wide}{lost}"
+        raise SourceError(catalog, found, "widen --time, or name --collection")
     if not clear:
         found = f"no Sentinel-2 item over the area {wide} has at most {max_cloud:g} % cloud ({len(optical)} have more)"
         raise SourceError(catalog, found, "widen --time, or raise --max-cloud")
     if not sar:
-        raise SourceError(catalog, f"no Sentinel-1 RTC item over the area {wide}", "widen --time, or name --collection")
+        raise SourceError(
+            catalog, f"no Sentinel-1 RTC item over the area {wide}{lost}", "widen --time, or name --collection"
+        )
     best = min(clear, key=lambda item: (-_covered(item, area), _clouds(item), _when(item), item.id))
     nearest = min(sar, key=lambda item: (-_covered(item, area), abs(_when(item) - _when(best)), _when(item), item.id))
     shares = (_share(best, area), _share(nearest, area))
@@ -139,6 +150,8 @@ def find_items(
         for item, share in zip((best, nearest), shares, strict=True)
         if share < _COMPLETE
     )
+    if unread:
+        notices += (f"{catalog}: {len(unread)} documents can't be read, such as {unread[0]}; passed over",)
     return Found(best, nearest, shares, (len(optical), len(sar)), notices)
 
 
@@ -173,7 +186,7 @@ def _is_optical(item: pystac.Item) -> bool:
 
 
 def _items(
-    catalog: str, area: BaseGeometry, time: TimeRange, collections: tuple[str, ...] | None
+    catalog: str, area: BaseGeometry, time: TimeRange, collections: tuple[str, ...] | None, unread: list[str]
 ) -> Iterator[pystac.Item]:
     """Items over the area in the time, from an API by its search, else by walking through the catalogue."""
     import pystac
@@ -183,7 +196,7 @@ def _items(
         found = (
             _search(catalog, area, time, collections)
             if root.get_single_link("search") is not None
-            else _walk(root, collections)
+            else _walk(root, collections, unread)
         )
         for item in found:
             moment = item_time(item)
@@ -200,10 +213,29 @@ def _items(
         raise SourceError(catalog, f"the catalogue can't be read ({reason})", "check the URL or path") from error
 
 
-def _walk(root: pystac.Catalog, collections: tuple[str, ...] | None) -> Iterator[pystac.Item]:
-    for item in root.get_items(recursive=True):
-        if collections is None or item.collection_id in collections:
-            yield item
+def _walk(
+    root: pystac.Catalog, collections: tuple[str, ...] | None, unread: list[str], seen: set[str] | None = None
+) -> Iterator[pystac.Item]:
+    """Items of a static catalogue and of those below it; what can't be read is named in `unread`, and passed over."""
+    import pystac
+
+    seen = set() if seen is None else seen
+    for link in root.links:
+        if link.rel not in (pystac.RelType.CHILD, pystac.RelType.ITEM):
+            continue
+        place = link.get_absolute_href() or str(link.target)
+        if place in seen:  # a catalogue that names itself has no end
+            continue
+        seen.add(place)
+        try:
+            found = link.resolve_stac_object(root=root.get_root()).target
+        except Exception:  # whatever a document that is missing or wrong makes pystac meet
+            unread.append(place)
+            continue
+        if isinstance(found, pystac.Catalog):
+            yield from _walk(found, collections, unread, seen)
+        elif isinstance(found, pystac.Item) and (collections is None or found.collection_id in collections):
+            yield found
 
 
 def _search(

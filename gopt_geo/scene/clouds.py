@@ -34,6 +34,8 @@ QA_HIDDEN = 0b11111
 """Bits of Collection 2's QA_PIXEL that count as missing: fill, dilated cloud, cirrus, cloud, cloud shadow. Snow, water
 and the confidences are kept."""
 
+_QA_LAST = 0xFFFF
+
 KEYWORDS: dict[str, CloudKind] = {"SCL": "scl", "QA_PIXEL": "qa-pixel"}
 """Words that stand for a band of the optical source itself."""
 
@@ -141,7 +143,10 @@ def _scene_classes(values: NDArray[np.int64], name: str) -> NDArray[np.bool_]:
 
 
 def _qa_bits(values: NDArray[np.int64], name: str) -> NDArray[np.bool_]:
-    del name
+    strange = (values < 0) | (values > _QA_LAST)
+    if strange.any():
+        found = f"{values[strange][0]} is no value of QA_PIXEL, which has 16 bits"
+        raise SourceError(name, found, "say what it is with --cloud-mask-kind scl|mask")
     return cast("NDArray[np.bool_]", (values & QA_HIDDEN) != 0)
 
 

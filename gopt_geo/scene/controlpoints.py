@@ -20,6 +20,7 @@ __all__ = ["ControlPoints", "fit_points"]
 _LEAST = 3  # an affine transformation has six unknowns
 _SPLINE = 6  # fewer points than this are fitted by an affine transformation alone
 _MOST = 4000  # the spline takes memory with the square of their number
+_CONTRADICTING = 0.05  # of the raster's longer edge: a camera's or radar's geometry bends less
 _FLAT = 1e-6  # smallest ratio of the points' spread across to along, below which they lie on a line
 
 
@@ -117,8 +118,17 @@ def fit_points(gcps: Sequence[Any], crs: CRS | None, shape: tuple[int, int], nam
         raise GridError(name, "its ground control points contradict each other", remedy)
     back = np.array((~affine)[:6]).reshape(2, 3)
     fitted = world @ back[:, :2].T + back[:, 2]
+    off = float(np.sqrt(((fitted - pixel) ** 2).sum(axis=1).mean()))
+    if off > _CONTRADICTING * max(shape) or _two_places(pixel, fitted):
+        raise GridError(name, f"its ground control points contradict each other (by {off:.2g} pixels)", remedy)
     as_pairs = [tuple((float(x), float(y)) for x, y in points) for points in (fitted, pixel)]
     return ControlPoints(GeoBox(shape, affine, crs), as_pairs[0], as_pairs[1])
+
+
+def _two_places(pixel: NDArray[np.float64], fitted: NDArray[np.float64]) -> bool:
+    """Tell whether a pixel is said to lie at two places, more than a pixel apart."""
+    _, first, inverse = np.unique(pixel, axis=0, return_index=True, return_inverse=True)
+    return bool(np.hypot(*(fitted - fitted[first[inverse.ravel()]]).T).max() > 1)
 
 
 def _on_a_line(points: NDArray[np.float64]) -> bool:

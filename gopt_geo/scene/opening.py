@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
+from typing import Any
+
+import numpy as np
 
 from gopt_geo.errors import BandError, GridError, RadiometryError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.arraysource import ArraySource
 from gopt_geo.scene.bandfile import BandFile, choose_bands
 from gopt_geo.scene.bandfiles import Source, band_files, is_array, source_name
-from gopt_geo.scene.bandnames import find_band, kind_of
+from gopt_geo.scene.bandnames import find_band, kind_of, lacking
 from gopt_geo.scene.bandset import JoinedSource, StackedSource, open_groups
 from gopt_geo.scene.clouds import ClearSource, CloudMask, CloudSource, find_mask
 from gopt_geo.scene.controlpoints import ControlPoints
@@ -215,7 +218,8 @@ def _raster_with_bands(modality: str, spec: SourceSpec, asked: Sensor | None) ->
     source = _open_one(spec.path)
     profile = asked or stated_sensor(source.name, source.file_tags)
     try:
-        _check_kind(modality, spec, source.name, list(source.file_names.values()), profile)
+        _check_kind(modality, spec, source.name, list(source.file_names.values()), profile, source.dtype)
+        _check_names(modality, spec, source, profile)
     except BaseException:
         source.close()
         raise
@@ -232,16 +236,35 @@ def _raster_with_bands(modality: str, spec: SourceSpec, asked: Sensor | None) ->
     raise BandError(source.name, f"it has {_bands(source.count)}, {wanted}", remedy)
 
 
-def _check_kind(modality: str, spec: SourceSpec, name: str, bands: Sequence[str], profile: Sensor | None) -> None:
+def _check_kind(
+    modality: str,
+    spec: SourceSpec,
+    name: str,
+    bands: Sequence[str],
+    profile: Sensor | None,
+    dtype: np.dtype[Any] | None = None,
+) -> None:
     """Refuse an optical raster given as SAR and the reverse, where names or sensor tell; "raw" insists on it."""
     if modality not in _KINDS or spec.units == "raw":
         return
+    if dtype is not None and dtype.kind == "c" and modality == "optical":
+        raise RadiometryError(name, "complex values, as SAR has them", "give an optical raster; or swap the two")
     found = profile.modality if profile is not None else kind_of(bands)
     if found in (None, modality):
         return
     why = f"sensor {profile.name}" if profile is not None else f"bands {', '.join(bands[:4])}"
     told = f"it is {_KINDS[found or modality]} ({why}), and is given as {_KINDS[modality]}"
     raise SourceError(name, told, f"swap OPTICAL and SAR, or insist with --{modality}-units raw")
+
+
+def _check_names(modality: str, spec: SourceSpec, source: _Raster, profile: Sensor | None) -> None:
+    """Refuse a raster whose bands have names that sensors use, but not those that the pack calls for."""
+    if spec.bands is not None or spec.count is None or spec.units == "raw":
+        return
+    fault = lacking(spec.band_names, list(source.file_names.values()), profile)
+    if fault is not None:
+        remedy = f"the pack expects {', '.join(spec.band_names)}; choose others with --{modality}-bands"
+        raise BandError(source.name, fault, f"{remedy} from {source.describe_bands()}")
 
 
 def _bands_by_name(source: _Raster, spec: SourceSpec, profile: Sensor | None) -> list[int | str] | None:

@@ -103,6 +103,12 @@ def _losses() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
+def _is_stream(path: str) -> bool:
+    """Tell whether a path is there and is neither file nor folder; opening a pipe would wait for its writer."""
+    place = Path(path)
+    return not path.startswith("/vsi") and place.exists() and not place.is_file() and not place.is_dir()
+
+
 class RasterSource:
     """Bands of one raster file, read on the file's own grid.
 
@@ -242,6 +248,8 @@ class RasterSource:
                 remedy = "give a path, or a URL of http, https, s3, gs or az"
                 raise SourceError(self.name, f"{unknown[1]}: isn't a way to a raster", remedy)
             raise SourceError(self.name, "there is no such file", "check the path")
+        if not self.remote and _is_stream(self.path):
+            raise SourceError(self.name, "it is a pipe or a device", "give a file")
         try:
             with _OPENING, warnings.catch_warnings(), _gdal(self.remote), _losses() as lost:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `grid` says it, where it matters

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -68,7 +69,7 @@ def open_item(location: StrPath) -> pystac.Item:
     name = str(location)
     try:
         text = stac_io().read_text_from_href(name)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, HTTPException, UnicodeError, ValueError) as error:
         raise SourceError(name, f"the STAC item can't be read ({error})", "check the path or URL") from error
     try:
         item = pystac.Item.from_dict(_document(text, name), href=_absolute(name))
@@ -192,7 +193,7 @@ def _bands(item: pystac.Item) -> Iterable[BandFile]:
             scale, offset, nodata = _values(item, stated)
             label = key if len(listed) == 1 else str(stated.get("name") or f"{key} {index}")
             names = frozenset(own), frozenset(further)
-            yield BandFile(label, _local(asset.href), index, scale, offset, nodata, names)
+            yield BandFile(label, _local(asset.get_absolute_href() or asset.href), index, scale, offset, nodata, names)
 
 
 def _listed(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -220,12 +221,20 @@ def _values(item: pystac.Item, stated: Mapping[str, Any]) -> tuple[float | None,
     spectral = spectral or re.fullmatch(r"B\d[\dA]", str(stated.get("name", ""))) is not None
     if not spectral:  # the scene classification, water vapour, angles
         return scale, offset, nodata
-    if item.properties.get("earthsearch:boa_offset_applied") is True:
+    applied = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+    if any(item.properties.get(key) is True for key in applied):
         offset = 0.0
     elif offset is None:
         baseline = str(item.properties.get("s2:processing_baseline", item.properties.get("processing:version", "")))
         match = re.match(r"(\d+)\.(\d+)", baseline)
-        raised = match is not None and (int(match[1]), int(match[2])) >= _BASELINE_WITH_OFFSET
+        if match is None:
+            found = (
+                f"its processing baseline is {baseline or 'not stated'}, so that the offset of its values isn't known"
+            )
+            raise SourceError(
+                item.get_self_href() or item.id, found, "state raster:offset in the item, or give the files"
+            )
+        raised = (int(match[1]), int(match[2])) >= _BASELINE_WITH_OFFSET
         offset = -0.1 if raised else 0.0
     return scale if scale is not None else 1e-4, offset, 0.0 if nodata is None else nodata
 

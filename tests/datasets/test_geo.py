@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -282,3 +283,55 @@ def test_queries(pairs: ScenePairs) -> None:
     assert pairs[x].keys() == KEYS  # all of y
     assert pairs[x]["mask"].shape == (600, 10)
     assert pickle.loads(pickle.dumps(pairs))[x, y]["sar"].equal(pairs[x, y]["sar"])
+
+
+@pytest.mark.brief
+def test_a_turned_raster_is_warped_once_onto_an_upright_grid(tmp_path: Path) -> None:
+    turned = Affine(8, 6, 500_000, 6, -8, 4_600_000)
+    rows, cols = np.mgrid[0:120, 0:160] + 0.5
+    x, y = turned.a * cols + turned.b * rows + turned.c, turned.d * cols + turned.e * rows + turned.f
+    signal = np.stack([x - 500_000, y - 4_600_000]).astype(np.float32)  # each pixel says where it lies
+    dataset = SarDataset(write(tmp_path / "turned.tif", signal, transform=turned), units="raw", target_units="raw")
+    assert any("its grid is turned" in notice for notice in dataset.notices)
+    assert dataset.res == (10, 10)
+    assert dataset.grid is not None
+    height, width = dataset.grid.shape
+    sample = dataset.read(Window(0, 0, height, width))
+    valid = sample["validity_sar"].numpy()
+    assert 120 * 160 * 0.95 < valid.sum() < 120 * 160 * 1.05
+    row, col = np.mgrid[0:height, 0:width] + 0.5
+    a, _, c, _, e, f = dataset.grid.affine[:6]
+    wanted = np.stack([a * col + c - 500_000, e * row + f - 4_600_000])
+    off = np.abs(sample["sar"].numpy() - wanted).max(axis=0)
+    assert np.median(off[valid]) < 0.05  # metres
+
+
+@pytest.mark.brief
+def test_an_array_is_a_source_too(ground: Ground) -> None:
+    from odc.geo.xr import wrap_xr
+
+    from gopt_geo.scene import RasterSource
+
+    file = OpticalDataset(ground.optical, units="dn10000")
+    with RasterSource(ground.optical) as source:
+        values, _ = source.read(Window(0, 0, *SHAPE))
+    array = OpticalDataset(wrap_xr(values, file.grid, dims=["band", "y", "x"], axis=1), units="dn10000")
+    for one, other in zip(
+        file.read(Window(5, 6, 70, 80)).values(), array.read(Window(5, 6, 70, 80)).values(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_options_that_make_no_sense_are_told(ground: Ground) -> None:
+    with pytest.raises(DatasetError, match="grid='bogus': there is no such grid"):
+        ScenePairs(OpticalDataset(ground.optical, units="dn10000"), grid="bogus")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match="labels can't be resampled so"):
+        RasterLabels(ground.labels, resampling="bilinear")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match="it is no class list; give a ClassTable"):
+        RasterLabels(ground.labels, "classes.yaml")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"0\.5 isn't a whole number"):
+        ClassTable((0.5, 1), ("a", "b"))  # type: ignore[arg-type]
+    labels = RasterLabels(ground.labels, ClassTable((10, 20, 30, 40), ("a", "b", "c", "d")))
+    split = split_labels(labels, 32)
+    with pytest.raises(DatasetError, match="it is a part of a split already"):
+        labels.within(split.train).within(split.train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gopt_geo.scene.bandfiles import band_files, input_files, input_name
 from gopt_geo.scene.bandnames import band_in_file_name, find_band
 from gopt_geo.scene.bandset import open_groups
 from realdata import DATA, needs
+from scene.conftest import write_raster
 
 WHOLE = Window(0, 0, 60, 60)
 
@@ -254,3 +256,63 @@ class TestReal:
             coarse = coastal.read(Window(0, 0, 20, 20))[0][0] * 1e-4
         assert block.values["optical"][2].mean() == pytest.approx(coarse.mean(), rel=0.02)
         assert -25 < block.values["sar"][0][block.valid["sar"]].mean() < 0
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("B02", "B03", "B08"), "there is no band red"),
+        (("B04", "B04", "B02"), "there is no band green"),
+        (("red", "green", "red"), "there is no band blue"),
+        (("red", "red", "green", "blue"), "several bands are red"),
+    ],
+)
+def test_bands_that_are_called_otherwise_are_never_taken_for_the_packs(
+    tmp_path: Path, names: tuple[str, ...], found: str
+) -> None:
+    pixels = np.ones((len(names), 8, 8), np.float32)
+    pack = ("red", "green", "blue")
+    files = [write_raster(tmp_path / f"{i}_{name}.tif", pixels[:1]) for i, name in enumerate(names)]
+    one = write_raster(tmp_path / "one.tif", pixels, descriptions=names)
+    for path in (one, ",".join(map(str, files))):
+        with pytest.raises(BandError, match=found):
+            open_scene(spec(path, None, 3, band_names=pack, units="reflectance"), {})
+    chosen = spec(one, [1, 2, 3], 3, band_names=pack, units="reflectance")
+    with open_scene(chosen, {}) as scene:
+        assert scene.counts["optical"] == 3
+    mute = write_raster(tmp_path / "mute.tif", pixels[:3])
+    with open_scene(spec(mute, None, 3, band_names=pack, units="reflectance"), {}) as scene:
+        assert scene.counts["optical"] == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("", "its path is empty"),
+        (3, "it is no source"),
+        (["a.tif"], "it is no source"),
+        (np.ones(3), "it is no source"),
+    ],
+)
+def test_what_is_no_source(given: object, found: str) -> None:
+    with pytest.raises(SourceError, match=found):
+        open_scene(spec(given, None, 1), {})
+
+
+def test_a_pipe_and_a_name_without_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(SourceError, match="it is a pipe or a device"):
+        open_scene(spec(tmp_path / "pipe.tif", None, 1), {})
+    with pytest.raises(SourceError, match="it can't be read"):
+        open_scene(spec(tmp_path / ("n" * 300 + ".tif"), None, 1), {})
+
+
+def test_a_pattern_in_a_folder_with_a_comma(tmp_path: Path) -> None:
+    folder = tmp_path / "a, b"
+    folder.mkdir()
+    for band in ("B04", "B03"):
+        write_raster(folder / f"x_{band}.tif", np.ones((1, 8, 8), np.float32))
+    files = band_files(f"{folder}/*_B0[34].tif")
+    assert files is not None
+    assert [file.name for file in files] == ["B03", "B04"]

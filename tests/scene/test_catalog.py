@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -170,7 +171,7 @@ def test_coverage_goes_before_clouds_and_part_of_the_area_is_said(static):
     ("options", "message"),
     [
         ({"max_cloud": 1.0, "area": shapely.box(9.5, 48.5, 9.6, 48.6)}, "at most 1 % cloud"),
-        ({"time": parse_time("2024-07")}, "no Sentinel-2 item over the area"),
+        ({"time": parse_time("2024-07")}, "no item over the area .*; check the area and --collection"),
         ({"time": parse_time("2024-06-02/2024-06-11"), "area": shapely.box(9.5, 48.5, 9.6, 48.6)}, "no Sentinel-1 RTC"),
     ],
 )
@@ -210,3 +211,16 @@ def test_time_ranges(text, start, end):
 def test_what_is_no_time_range_is_refused(text):
     with pytest.raises(SourceError, match=r"^--time"):
         parse_time(text)
+
+
+def test_documents_that_cant_be_read_are_passed_over_and_told(static, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(static, copy)
+    root = copy / "catalog.json"
+    document = json.loads(root.read_text())
+    for href in ("./gone.json", "./catalog.json"):  # one that leads nowhere, and one in a circle
+        document["links"].append({"rel": "child", "href": href, "type": "application/json"})
+    root.write_text(json.dumps(document))
+    found = find_items(str(root), AREA, JUNE)
+    assert (found.optical.id, found.sar.id) == ("clear", "near")
+    assert any("1 documents can't be read, such as " in notice and "gone.json" in notice for notice in found.notices)

@@ -130,6 +130,8 @@ def test_it_can_be_either_source_of_a_scene(tmp_path: Path) -> None:
         (points(5)[:5], CRS, "its 5 ground control points lie on a line"),
         (points(5), None, "its ground control points have no CRS"),
         (points(70), CRS, "4900 ground control points, 3 to 4000"),
+        ([*points(5), Gcp(0.0, 0.0, 600_000, 4_700_000)], CRS, "its ground control points contradict each other (by"),
+        ([*points(5)[:-1], Gcp(300.0, 400.0, 5e5, 46e5)], CRS, "its ground control points contradict each other (by"),
         ([*points(5), Gcp(1.0, 1.0, float("nan"), 1.0)], CRS, "some ground control points aren't finite"),
     ],
 )

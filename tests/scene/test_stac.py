@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import pystac
 import pytest
 
 from gopt_geo.errors import BandError, SourceError
 from gopt_geo.scene.stac import cloud_cover, item_bands, item_time, open_item
 
 SQUARE = {"type": "Polygon", "coordinates": [[[9, 48], [10, 48], [10, 49], [9, 49], [9, 48]]]}
+BASELINE = {"s2:processing_baseline": "05.10"}
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
@@ -39,7 +41,7 @@ def test_bands_by_key_by_name_and_by_common_name_in_the_order_asked_for(tmp_path
         "overview": asset("./tci.tif", roles=["overview"], **{"eo:bands": [{"name": "B04", "common_name": "red"}]}),
         "metadata": {"href": "./granule.xml", "type": "application/xml"},
     }
-    item = open_item(write(tmp_path, assets))
+    item = open_item(write(tmp_path, assets, **BASELINE))
     for wanted in (["red", "blue"], ["B04", "B02"], ["b04", "BLUE"]):
         found = item_bands(item, wanted)
         assert [band.name for band in found] == wanted
@@ -79,7 +81,7 @@ def test_several_bands_in_one_file_and_bands_as_stac_1_1_lists_them(tmp_path):
         ({"s2:processing_baseline": "03.01"}, {}, (1e-4, 0.0, 0.0)),
         ({"s2:processing_baseline": "04.00"}, {}, (1e-4, -0.1, 0.0)),
         ({"s2:processing_baseline": "05.09"}, {}, (1e-4, -0.1, 0.0)),
-        ({}, {}, (1e-4, 0.0, 0.0)),
+        ({"sentinel:boa_offset_applied": True}, {}, (1e-4, 0.0, 0.0)),
         ({}, {"scale": 1e-4, "offset": -0.1, "nodata": 0}, (1e-4, -0.1, 0.0)),
         ({"earthsearch:boa_offset_applied": True}, {"scale": 1e-4, "offset": -0.1}, (1e-4, 0.0, 0.0)),
         ({"earthsearch:boa_offset_applied": False}, {"scale": 1e-4, "offset": -0.1}, (1e-4, -0.1, 0.0)),
@@ -89,6 +91,30 @@ def test_sentinel_2_values_whatever_the_baseline_and_whoever_applied_the_offset(
     assets = {"B04": asset("r.tif", **{"eo:bands": [{"name": "B04"}], "raster:bands": [stated]})}
     band = item_bands(open_item(write(tmp_path, assets, **properties)), ["B04"])[0]
     assert (band.scale, band.offset, band.nodata) == expected
+
+
+@pytest.mark.parametrize("properties", [{}, {"s2:processing_baseline": "abc"}])
+def test_sentinel_2_whose_offset_isnt_known_is_refused(tmp_path, properties):
+    assets = {"B04": asset("r.tif", **{"eo:bands": [{"name": "B04"}]})}
+    item = open_item(write(tmp_path, assets, **properties))
+    with pytest.raises(SourceError, match="so that the offset of its values isn't known; state raster:offset"):
+        item_bands(item, ["B04"])
+
+
+def test_hrefs_are_taken_from_where_the_item_lies(tmp_path):
+    path = write(tmp_path, {"B04": asset("./r.tif", **{"eo:bands": [{"name": "B04"}]})}, **BASELINE)
+    assert item_bands(pystac.Item.from_file(str(path)), ["B04"])[0].path == str(tmp_path / "r.tif")
+
+
+def test_of_two_formats_the_one_read_in_parts_is_taken(tmp_path):
+    names = {"eo:bands": [{"name": "B04", "common_name": "red"}]}
+    assets = {
+        "red-jp2": asset("r.jp2", "image/jp2", **names),
+        "red": asset("r.tif", **names),
+        "nir-jp2": asset("n.jp2", "image/jp2", **{"eo:bands": [{"name": "B08", "common_name": "nir"}]}),
+    }
+    item = open_item(write(tmp_path, assets, **BASELINE))
+    assert [band.path for band in item_bands(item, ["red", "B08"])] == [str(tmp_path / n) for n in ("r.tif", "n.jp2")]
 
 
 def test_the_scene_classification_of_sentinel_2_isnt_scaled(tmp_path):
@@ -108,7 +134,7 @@ def test_a_name_that_fits_nothing_or_two_lists_what_there_is(tmp_path):
         "a": asset("a.tif", **{"eo:bands": [{"name": "x", "common_name": "red"}]}),
         "b": asset("b.tif", **{"eo:bands": [{"name": "y", "common_name": "red"}]}),
     }
-    item = open_item(write(tmp_path, assets))
+    item = open_item(write(tmp_path, assets, **BASELINE))
     with pytest.raises(BandError, match=r"item\.json: no asset is band 'green'; choose from its bands a, b"):
         item_bands(item, ["green"])
     with pytest.raises(BandError, match="2 assets are band 'red'"):
