@@ -104,9 +104,8 @@ def _check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: bo
     if found is None:
         return []
     if not allowed:
-        raise ResolutionError(
-            source_name(optical), found, "resample with --resolution, or accept it with --allow-resolution"
-        )
+        remedy = f"resample with --resolution (about {meta.resolution_m:g} m), or accept it with --allow-resolution"
+        raise ResolutionError(source_name(optical), found, remedy)
     return [f"warning: {found}; mapped as asked"]
 
 

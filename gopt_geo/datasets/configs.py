@@ -137,6 +137,9 @@ class DatasetConfig:
         DatasetError
             If the folder isn't as documented.
         """
+        if part not in self.splits:
+            known = ", ".join(self.splits)
+            raise DatasetError(self.path, f"there is no part {part!r}", f"choose from {known}")
         place = self.root if root is None else root
         split = self.splits[part]
         return open_dataset(self.dataset, place, split, classes=self.classes, transforms=transforms, **self.options)

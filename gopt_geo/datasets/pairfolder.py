@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from gopt_geo.datasets.chipfiles import IMAGES, LOSSLESS, Layer, list_stems, open_layer, pair_up
 from gopt_geo.datasets.chips import ChipDataset, Holdings, Sample, choose_part
-from gopt_geo.datasets.classes import ClassTable
+from gopt_geo.datasets.classes import ClassTable, checked_classes
 from gopt_geo.errors import DatasetError
 from gopt_geo.paths import StrPath
 
 __all__ = ["PairFolder"]
+
+Outside = Literal["edges", "declared"]
 
 
 class PairFolder(ChipDataset):
@@ -55,15 +57,18 @@ class PairFolder(ChipDataset):
         split: str | None = None,
         *,
         classes: ClassTable | None = None,
-        auxiliary: tuple[str, ...] = ("sar",),
-        outside: Literal["edges", "declared"] = "edges",
+        auxiliary: str | tuple[str, ...] = ("sar",),
+        outside: Outside = "edges",
         hold_out: int = 0,
         optical_bands: tuple[int, ...] | None = None,
         auxiliary_bands: tuple[int, ...] | None = None,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
-        root = Path(root)
-        self.classes = classes
+        root, auxiliary = Path(root), (auxiliary,) if isinstance(auxiliary, str) else tuple(auxiliary)
+        if outside not in get_args(Outside):
+            remedy = f"use {' or '.join(map(repr, get_args(Outside)))}"
+            raise DatasetError(f"outside={outside!r}", "there is no such rule", remedy)
+        self.classes = checked_classes(classes)
         place = _place(root, split, hold_out)
         _check_names(auxiliary)
         roles = {folder: list_stems(place, folder, IMAGES) for folder in ("optical", *auxiliary)}
@@ -76,6 +81,10 @@ class PairFolder(ChipDataset):
             names, notices = choose_part(official, split, every, root)
             chosen = set(names)
             chips = [chip for chip in chips if chip.name in chosen]
+            if not chips:
+                raise DatasetError(
+                    root, f"nothing is in the split {split!r} with hold_out={hold_out}", "give a smaller one"
+                )
         elif hold_out:
             raise DatasetError("hold_out", "there is no split to hold out of", "give split='train' or 'val'")
         edges = outside == "edges"

@@ -116,6 +116,8 @@ def split_labels(
     Labels are read window by window: memory doesn't grow with the scene.
     """
     targets = _checked(shares, tile_size, buffer, block)
+    if seed < 0:
+        raise SplitError("seed", f"{seed}", "give 0 or more")
     buffer = tile_size if buffer is None else buffer
     ground = dataset.footprint
     layout = BlockLayout(ground, block or _block_edge(ground, tile_size), buffer)
@@ -138,6 +140,10 @@ def _checked(shares: Sequence[float], tile_size: int, buffer: int | None, block:
         raise SplitError("shares", f"{', '.join(map(str, shares))}", "give three from 0 to 1 that sum to 1")
     if targets[0] == 0:
         raise SplitError("shares", "training has no share", "give it one, or evaluate on all labels")
+    sizes = {"tile_size": tile_size, "buffer": buffer, "block": block}
+    for name, size in sizes.items():
+        if size is not None and not isinstance(size, int):
+            raise SplitError(name, f"{size!r}", "give a whole number of pixels")
     if tile_size < 1:
         raise SplitError("tile_size", f"{tile_size} pixels", "give at least 1")
     if buffer is not None and buffer < 0:

@@ -355,3 +355,15 @@ class TestOmbria:
         assert (~grey["validity_optical"]).float().mean() == pytest.approx(0.150, abs=1e-3)
         assert dark["validity_sar"].all(), "water of value 0 is data"
         assert set(grey["mask"].unique().tolist()) == {0, 1, 255}
+
+
+@pytest.mark.brief
+def test_options_that_make_no_sense_are_told(tmp_path: Path) -> None:
+    root = write_copy("pair_folder", tmp_path / "copy")
+    with pytest.raises(DatasetError, match="outside='x': there is no such rule; use 'edges' or 'declared'"):
+        PairFolder(root, "train", outside="x")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match="it is no class list"):
+        PairFolder(root, "train", classes="classes.yaml")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match="nothing is in the split 'val' with hold_out=1000"):
+        PairFolder(root, "val", hold_out=1000)
+    assert PairFolder(root, "train", auxiliary="sar").modalities == ("optical", "sar")
