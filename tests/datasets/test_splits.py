@@ -168,6 +168,8 @@ def test_a_class_in_one_block_is_told(tmp_path: Path) -> None:
         ({"shares": (1.2, -0.2, 0)}, "sum to 1"),
         ({"shares": (0, 0.5, 0.5)}, "training has no share"),
         ({"buffer": -1}, "buffer"),
+        ({"buffer": 16.5}, "give a whole number of pixels"),
+        ({"seed": -1}, "seed: -1; give 0 or more"),
         ({"block": 0}, "block"),
         ({"tile_size": 0}, "tile_size"),
         ({"block": 150}, "1 of 1 blocks have labels, for 3 parts"),
