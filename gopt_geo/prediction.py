@@ -328,7 +328,8 @@ def predict(
             run = write_map(scene, model, meta.classes, options, targets, tags, progress, mask)
             shared = run.complete_share
             if sar is not None and shared < _LITTLE_SHARED:
-                notices.append(f"warning: only {100 * shared:.1f} % of the map has data in both rasters")
+                hidden = ", where --cloud-mask hides nothing" if inputs.cloud_mask is not None else ""
+                notices.append(f"warning: only {100 * shared:.1f} % of the map has data in both rasters{hidden}")
             notices += _memory_notices(run, options, targets)
             polygons = write_vectors(targets)
             try:
