@@ -118,11 +118,11 @@ def fit_points(gcps: Sequence[Any], crs: CRS | None, shape: tuple[int, int], nam
         raise GridError(name, "its ground control points contradict each other", remedy)
     back = np.array((~affine)[:6]).reshape(2, 3)
     fitted = world @ back[:, :2].T + back[:, 2]
-    off = float(np.sqrt(((fitted - pixel) ** 2).sum(axis=1).mean()))
-    if off > _CONTRADICTING * max(shape) or _two_places(pixel, fitted):
-        raise GridError(name, f"its ground control points contradict each other (by {off:.2g} pixels)", remedy)
     as_pairs = [tuple((float(x), float(y)) for x, y in points) for points in (fitted, pixel)]
-    return ControlPoints(GeoBox(shape, affine, crs), as_pairs[0], as_pairs[1])
+    control = ControlPoints(GeoBox(shape, affine, crs), as_pairs[0], as_pairs[1])
+    if control.off > _CONTRADICTING * max(shape) or _two_places(pixel, fitted):
+        raise GridError(name, f"its ground control points contradict each other (by {control.off:.2g} pixels)", remedy)
+    return control
 
 
 def _two_places(pixel: NDArray[np.float64], fitted: NDArray[np.float64]) -> bool:
