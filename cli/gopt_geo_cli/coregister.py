@@ -26,7 +26,11 @@ __all__ = ["coregister"]
 
 def coregister(
     optical: Annotated[
-        str, typer.Argument(metavar="OPTICAL", help="Optical raster, folder of bands, or .SAFE folder.")
+        str,
+        typer.Argument(
+            metavar="OPTICAL",
+            help="Optical raster: a path or URL, a folder of bands, a .SAFE folder, a STAC item's .json.",
+        ),
     ],
     sar: Annotated[str, typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ.")],
     output: Annotated[
