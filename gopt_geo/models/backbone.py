@@ -140,7 +140,14 @@ class Backbone(nn.Module):
             self._digested = (key, state_digest(state))
         return self._digested[1]
 
-    def embed(self, images: Tensor, invalid: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        images: Tensor,
+        invalid: Tensor | None = None,
+        mask_token: Tensor | None = None,
+        *,
+        added: bool = False,
+    ) -> Tensor:
         """Turn images into tokens, E(I) + pos (step 0); rotary positions are not in them, see `positions`.
 
         Parameters
@@ -151,6 +158,8 @@ class Backbone(nn.Module):
             bool [B, N]; the embeddings of these patches give way to ``mask_token``.
         mask_token
             [D]; needed where ``invalid`` is given.
+        added
+            The token is added to these embeddings instead.
 
         Returns
         -------
@@ -159,7 +168,8 @@ class Backbone(nn.Module):
         patches = self.vit.patch_embed(images)  # [B, H/p, W/p, D] with dynamic_img_size
         if invalid is not None and mask_token is not None:
             grid = invalid.view(*patches.shape[:3], 1)
-            patches = torch.where(grid, mask_token.to(patches.dtype), patches)
+            token = mask_token.to(patches.dtype)
+            patches = torch.where(grid, patches + token if added else token, patches)
         placed = self.vit._pos_embed(patches)
         if isinstance(placed, tuple):  # Eva's: with the rotary positions
             placed = placed[0]

@@ -53,6 +53,10 @@ class GoptConfig(BaseModel):
         the frozen blocks, at twice the cost.
     layers
         Prompted layers, counted from 1; None for 1 to L - 1.
+    missing
+        What goes through the backbone where the primary modality is invalid: ``mask``, the mask token alone;
+        ``auxiliary``: the auxiliary image's embedding plus the mask token, so that an auxiliary modality alone is seen
+        by the backbone as in a model of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +76,7 @@ class GoptConfig(BaseModel):
     inject: Literal["add", "mul"] = "add"
     aux_stream: Literal["embed_only", "frozen"] = "embed_only"
     layers: tuple[int, ...] | None = None
+    missing: Literal["mask", "auxiliary"] = "mask"
 
     @classmethod
     def for_width(cls, width: int, **values: Any) -> GoptConfig:

@@ -125,7 +125,28 @@ class Segmenter(nn.Module):
         if image is None:
             some = next(images[name] for name in self.config.auxiliary if name in images)
             image, pixels = torch.zeros_like(some), torch.zeros_like(some[:, 0], dtype=torch.bool)
-        return self._embed(image, pixels, self.mask_token)[0]
+        if pixels is None or self.config.missing == "mask":
+            return self._embed(image, pixels, self.mask_token)[0]
+        there = token_validity(pixels, self.backbone.patch_size)
+        image = torch.where(pixels.unsqueeze(1), image, 0.0)
+        image = torch.where(self._pixels_of(there, image), image, self._stand_in(image, images, valid))
+        return self.backbone.embed(image, ~there, self.mask_token, added=True)
+
+    def _pixels_of(self, tokens: Tensor, image: Tensor) -> Tensor:
+        """Spread what holds of tokens, [B, N], over the pixels of their patches, [B, 1, H, W]."""
+        patch = self.backbone.patch_size
+        grid = tokens.view(len(tokens), 1, image.shape[2] // patch, image.shape[3] // patch)
+        return grid.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+
+    def _stand_in(self, like: Tensor, images: Images, valid: Images) -> Tensor:
+        """Mean of the auxiliary images at each pixel, [B, C, H, W], over those valid there; 0 where none is."""
+        total, count = torch.zeros_like(like), torch.zeros_like(like[:, :1])
+        for name in self.config.auxiliary:
+            if name in images:
+                there = valid[name].unsqueeze(1) if name in valid else torch.ones_like(count, dtype=torch.bool)
+                total = total + torch.where(there, images[name], 0.0)
+                count = count + there
+        return total / count.clamp_min(1)
 
     def _embed(
         self, image: Tensor, valid: Tensor | None, mask_token: Tensor | None = None

@@ -107,6 +107,9 @@ class ModelConfig(_Strict):
     aux_stream: Literal["embed_only", "frozen"] = Field(
         default="embed_only", description="what prompters read: the auxiliary embedding, or frozen blocks (slower)"
     )
+    missing: Literal["mask", "auxiliary"] = Field(
+        default="auxiliary", description="what the backbone sees where the first modality is missing"
+    )
 
 
 class OptimisationConfig(_Strict):
