@@ -7,6 +7,8 @@ from os import PathLike
 __all__ = [
     "AoiError",
     "BandError",
+    "CheckpointError",
+    "ConfigError",
     "DatasetError",
     "DeviceMemoryError",
     "DrawingError",
@@ -16,9 +18,11 @@ __all__ = [
     "PackError",
     "RadiometryError",
     "ResolutionError",
+    "RunInterrupted",
     "ShiftError",
     "SourceError",
     "SplitError",
+    "TrainingError",
 ]
 
 
@@ -96,3 +100,34 @@ class SplitError(GoptGeoError):
 
 class DatasetError(GoptGeoError):
     """A data set can't be used or combined: files missing, a field or class unknown, kinds that don't go together."""
+
+
+class ConfigError(GoptGeoError):
+    """A configuration can't be used: not readable, an unknown key, a wrong type, values that contradict each other."""
+
+
+class TrainingError(GoptGeoError):
+    """A training can't go on: the loss isn't finite any more. The last good checkpoint stays."""
+
+
+class CheckpointError(GoptGeoError):
+    """A checkpoint can't be gone on from: missing, damaged, or of another configuration, backbone, data or version."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C or a request to end came, and what was done so far is safe: the message says where, and how to go on.
+
+    Parameters
+    ----------
+    number
+        Of the signal.
+    message
+        One line.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        self.number = number
+        super().__init__(number, message)
+
+    def __str__(self) -> str:
+        return str(self.args[1])

@@ -5,23 +5,30 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gopt_geo.errors import DatasetError
+from gopt_geo.modelfaults import key_fault
 from gopt_geo.paths import StrPath
+from gopt_geo.yamlfile import read_yaml
 
-__all__ = ["IGNORED", "ClassTable", "checked_classes", "read_classes"]
+__all__ = [
+    "IGNORED",
+    "ClassEntry",
+    "ClassTable",
+    "checked_classes",
+    "checked_entries",
+    "class_table",
+    "read_classes",
+]
 
 IGNORED = 255
 """Class index of pixels that carry no label."""
 
-_LARGEST = 1 << 20  # bytes of a class list
 _REMEDY = "write it as in docs/geodatasets.md: classes: [{value: 1, name: water, color: '#0000ff'}, ...]"
 
 
@@ -146,55 +153,81 @@ def _colours(count: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-class _Strict(BaseModel):
+class ClassEntry(BaseModel):
+    """One class: its label value, name, and colour in the map."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    value: int = Field(description="label value")
+    name: str = Field(min_length=1, description="class name")
+    color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$", description="#rrggbb; else chosen")
+
+
+def checked_entries(
+    classes: tuple[ClassEntry, ...], ignore: tuple[int, ...], key: tuple[str, ...] = ("classes",)
+) -> None:
+    """Check a class list as a whole, for validators.
+
+    Raises
+    ------
+    PydanticCustomError
+        If some classes have a colour and others none; if a value or a name occurs twice; if there are none, or more
+        than 255.
+    """
+    if not 1 <= len(classes) <= IGNORED:
+        raise key_fault(key, f"{len(classes)} classes", "give 1 to 255")
+    bare = [i for i, one in enumerate(classes) if one.color is None]
+    if 0 < len(bare) < len(classes):
+        raise key_fault((*key, bare[0]), "it has no color, and others have", "give every class a color, or none")
+    for name in ("value", "name"):
+        given = [getattr(one, name) for one in classes]
+        for i, item in enumerate(given):
+            if item in given[:i]:
+                found = f"value {item} occurs twice" if name == "value" else f"the name {item!r} occurs twice"
+                raise key_fault((*key, i, name), found, f"give each class a {name} of its own")
+    values = {one.value for one in classes}
+    for i, item in enumerate(ignore):
+        if item in values:
+            raise key_fault(("ignore", i), f"value {item} occurs twice", "a value is a class or ignored")
+
+
+class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    classes: tuple[ClassEntry, ...]
+    ignore: tuple[int, ...] = ()
 
-class _Class(_Strict):
-    value: int
-    name: str = Field(min_length=1)
-    color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
-
-
-class _File(_Strict):
-    classes: list[_Class] = Field(min_length=1)
-    ignore: list[int] = []
-
-    @field_validator("classes")
-    @classmethod
-    def _all_or_none(cls, classes: list[_Class]) -> list[_Class]:
-        if len({one.color is None for one in classes}) > 1:
-            raise ValueError("give every class a color, or none")
-        return classes
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        checked_entries(self.classes, self.ignore)
+        return self
 
 
-def read_classes(path: StrPath) -> ClassTable:
+def class_table(classes: Sequence[ClassEntry], ignore: Sequence[int], source: str) -> ClassTable:
+    """Return the table of a class list; ``source`` is what messages call it."""
+    return ClassTable(
+        tuple(one.value for one in classes),
+        tuple(one.name for one in classes),
+        tuple(one.color for one in classes if one.color is not None),
+        tuple(dict.fromkeys(ignore)),
+        source=source,
+    )
+
+
+def read_classes(path: StrPath, ignore: Sequence[int] = ()) -> ClassTable:
     """Read a class list (``classes.yaml``): values, names, colours, and values to ignore.
+
+    Parameters
+    ----------
+    path
+        The file.
+    ignore
+        Further values to ignore.
 
     Raises
     ------
     DatasetError
-        If the file can't be read, or isn't such a list; the message names the entry.
+        If the file can't be read, or isn't such a list; the message names line and entry.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise DatasetError(path, f"{path.stat().st_size} bytes are no class list", _REMEDY)
-        document = yaml.safe_load(path.read_text("utf-8"))
-        read = _File.model_validate(document if document is not None else {})
-    except OSError as error:
-        raise DatasetError(path, f"it can't be read ({error.strerror})", "check the path") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DatasetError(path, f"{where}: {first['msg']}", _REMEDY) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DatasetError(path, f"it isn't YAML ({error})", _REMEDY) from error
-    colours = tuple(one.color for one in read.classes if one.color is not None)
-    return ClassTable(
-        tuple(one.value for one in read.classes),
-        tuple(one.name for one in read.classes),
-        colours,
-        tuple(read.ignore),
-        source=str(path),
-    )
+    read = read_yaml(path, kind="class list", remedy=_REMEDY, error=DatasetError).check(_File)
+    return class_table(read.classes, (*read.ignore, *ignore), str(path))

@@ -18,7 +18,7 @@ from gopt_geo.paths import StrPath
 if TYPE_CHECKING:
     from gopt_geo.datasets.chips import ChipDataset, Sample
 
-__all__ = ["DATASETS", "check_options", "dataset_class", "open_dataset"]
+__all__ = ["DATASETS", "check_options", "dataset_class", "dataset_options", "open_dataset", "takes_classes"]
 
 DATASETS = {
     "pair_folder": ("gopt_geo.datasets.pairfolder", "PairFolder"),
@@ -49,8 +49,14 @@ def dataset_class(name: str) -> type[ChipDataset]:
 
 
 @cache
-def _options_model(name: str) -> type[BaseModel]:
-    """Return a model of the options of a data set, made of its constructor's signature."""
+def dataset_options(name: str) -> type[BaseModel]:
+    """Return a model of the options of a data set, made of its constructor's signature.
+
+    Raises
+    ------
+    DatasetError
+        If there is no data set of this name.
+    """
     constructor = dataset_class(name).__init__
     hints = get_type_hints(constructor)
     fields: dict[str, Any] = {
@@ -72,7 +78,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     DatasetError
         If there is no data set of this name.
     """
-    model = _options_model(name)
+    model = dataset_options(name)
     # By way of JSON, which has lists and no tuples: strict about types, and lenient about that difference.
     checked = model.model_validate_json(json.dumps(dict(options), default=str))
     return {key: getattr(checked, key) for key in options}
@@ -118,7 +124,7 @@ def open_dataset(
         checked = check_options(name, options)
     except ValidationError as error:
         first = error.errors()[0]
-        known = ", ".join(_options_model(name).model_fields) or "none"
+        known = ", ".join(dataset_options(name).model_fields) or "none"
         key = ".".join(map(str, first["loc"]))
         raise DatasetError(name, f"option {key}: {first['msg']}", f"its options are {known}") from error
     if classes is not None:

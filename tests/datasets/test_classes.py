@@ -56,18 +56,21 @@ def test_every_value_has_the_index_of_its_place(values: list[int], data: st.Data
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "classes: Field required"),
-        ("classes: []", "classes: List should have at least 1 item"),
-        ("classes: [{value: 1}]", "classes.0.name: Field required"),
+        ("", "line 1: classes: it is missing"),
+        ("classes: []", "line 1: classes: 0 classes"),
+        ("classes: [{value: 1}]", "classes.0.name: it is missing"),
         ("classes: [{value: one, name: a}]", "classes.0.value: Input should be a valid integer"),
-        ("classes: [{value: 1, name: a, colour: '#000000'}]", "classes.0.colour: Extra inputs are not permitted"),
+        (
+            "classes: [{value: 1, name: a, colour: '#000000'}]",
+            "classes.0.colour: unknown key; did you mean classes.0.color?",
+        ),
         ("classes: [{value: 1, name: a, color: red}]", "classes.0.color: String should match"),
         ("classes: [{value: 1, name: a, color: '#000000'}, {value: 2, name: b}]", "give every class a color, or none"),
         ("classes: [{value: 1, name: a}, {value: 1, name: b}]", "value 1 occurs twice"),
         ("classes: [{value: 1, name: a}, {value: 2, name: a}]", "the name 'a' occurs twice"),
         ("classes: [{value: 1, name: a}]\nignore: [1]", "value 1 occurs twice"),
         ("classes: [", "it isn't YAML"),
-        ("[1, 2]", "the file: Input should be a valid dictionary"),
+        ("[1, 2]", "line 1: the file: Input should hold keys and values, not a list"),
         ("!!python/object/apply:os.getcwd []", "it isn't YAML"),
     ],
 )

@@ -11,8 +11,9 @@ import yaml
 from gopt_geo.datasets.classes import ClassTable
 from gopt_geo.datasets.configs import read_config
 from gopt_geo.datasets.registry import DATASETS, check_options, dataset_class, open_dataset
-from gopt_geo.errors import DatasetError
+from gopt_geo.errors import ConfigError, DatasetError
 from gopt_geo.simulate.copies import LAYOUTS, write_copy
+from gopt_geo.training.configfile import read_train_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = ["ombria", "whu_opt_sar", "nyudv2", "sunrgbd", "mfnet", "pst900"]
@@ -22,7 +23,7 @@ EVERY_LAYOUT = [
 
 
 def refused(path: Path) -> str:
-    with pytest.raises(DatasetError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_config(path)
     return str(caught.value)
 
@@ -31,6 +32,7 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize(("name", "layout"), EVERY_LAYOUT)
 def test_every_configuration_opens_a_copy_of_every_layout(tmp_path: Path, name: str, layout: str) -> None:
     config = read_config(CONFIGS / f"{name}.yaml")
+    dropout = read_train_config(CONFIGS / f"{name}.yaml").augmentation.dropout
     root = write_copy(config.dataset, tmp_path / "copy", layout, train=10, test=2, size=(256, 256))
     sizes = {}
     seen: set[tuple[Path, str]] = set()
@@ -41,6 +43,7 @@ def test_every_configuration_opens_a_copy_of_every_layout(tmp_path: Path, name: 
         assert sample["mask"].shape == sample["optical"].shape[1:]
         assert (sample["mask"] != 255).any()
         assert len(dataset.modalities) == 2
+        assert set(dropout) <= set(dataset.modalities), "names of modalities that there are"
         names = {(dataset.files(i)["mask"], dataset.name(i)) for i in range(len(dataset))}
         assert not names & seen, "parts share nothing"
         seen |= names
@@ -57,26 +60,28 @@ def test_configurations_are_plain_data() -> None:
         assert yaml.safe_load(text)["dataset"] in DATASETS
 
 
-def test_documented_recipe_is_there_and_nothing_else_is_claimed() -> None:
-    recipe = read_config(CONFIGS / "nyudv2.yaml").training
-    assert recipe is not None
-    assert recipe.model_dump() == {
-        "flip": True,
-        "scales": (0.5, 1.75),
-        "crop": (480, 640),
-        "optimizer": "adamw",
-        "learning_rate": 6e-5,
-        "weight_decay": 0.01,
-        "batch": 8,
-        "schedule": "poly",
-        "power": 0.9,
-        "warmup_epochs": 10,
-    }
-    evaluation = read_config(CONFIGS / "nyudv2.yaml").evaluation
-    assert evaluation is not None
-    assert evaluation.window == (480, 640)
-    assert evaluation.stride == pytest.approx(2 / 3)
-    assert all(read_config(CONFIGS / f"{name}.yaml").training is None for name in NAMES if name != "nyudv2")
+def test_the_documented_recipe_of_nyudv2_is_there() -> None:
+    config = read_train_config(CONFIGS / "nyudv2.yaml")
+    recipe, changes = config.training, config.augmentation
+    assert recipe.tile_size == (480, 640)
+    assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay, recipe.batch) == ("adamw", 6e-5, 0.01, 8)
+    assert (recipe.schedule, recipe.power, recipe.warmup_epochs, recipe.warmup_steps) == ("poly", 0.9, 10, None)
+    assert (changes.symmetry, changes.scales) == ("flip", (0.5, 1.75))
+    assert (config.evaluation.scales, config.evaluation.flip) == ((1.0,), False)
+    assert config.evaluation.overlap == pytest.approx(640 / 3, abs=1)
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize("name", NAMES)
+def test_configurations_are_trainings(name: str) -> None:
+    config = read_train_config(CONFIGS / f"{name}.yaml")
+    assert config.dataset_config() == read_config(CONFIGS / f"{name}.yaml")
+    assert config.output == f"runs/{name}"
+    above = name in ("ombria", "whu_opt_sar")
+    assert config.augmentation.symmetry == ("dihedral" if above else "flip")
+    assert (config.augmentation.clouds > 0) == above
+    if not above:
+        assert set(config.augmentation.dropout.values()) == {0}
 
 
 @pytest.mark.brief
@@ -89,9 +94,9 @@ def test_documented_recipe_is_there_and_nothing_else_is_claimed() -> None:
         (5, "options:\n  crop: true", "line 5: options.crop: Input should be a valid integer"),
         (5, "options:\n  auxiliary: [1]", "line 5: options.auxiliary.0: Input should be a valid string"),
         (4, "options: {transforms: os.system}", "line 4: options.transforms: unknown key"),
-        (4, "training: {rate: 1}", "line 4: training.rate: unknown key"),
-        (5, "training:\n  crop: [256]", "line 5: training.crop.1: it is missing"),
-        (4, "classes: [{value: 1, name: a}]", "line 4: whu_opt_sar has classes of its own"),
+        (4, "scene: {labels: l.tif}", "line 4: scene: it is of a scene, not of a data set"),
+        (4, "ignore: [0]", "line 4: ignore: whu_opt_sar has classes of its own"),
+        (4, "classes: [{value: 1, name: a}]", "line 4: classes: whu_opt_sar has classes of its own"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: int, text: str, found: str) -> None:
@@ -108,7 +113,7 @@ def test_other_faults_of_configurations(tmp_path: Path) -> None:
         ("", "line 1: dataset: it is missing"),
         ("- 1\n", "line 1: the file"),
         ("dataset: whu_opt_sar\nroot: data\nsplits: {train: a, val: b}\n", "line 3: splits.test: it is missing"),
-        (f"dataset: nothing\n{rest}", "line 1: there is no data set 'nothing'; choose from pair_folder"),
+        (f"dataset: nothing\n{rest}", "line 1: dataset: there is no data set 'nothing'; choose from pair_folder"),
         (f"dataset: !!python/object:os.system {{}}\n{rest}", "isn't YAML"),
         ("a: [", "isn't YAML"),
         ("a: &a [*a]", "isn't YAML"),
