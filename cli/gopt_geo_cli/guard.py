@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from gopt_geo.errors import GoptGeoError
+from gopt_geo.errors import GoptGeoError, RunInterrupted
 
 __all__ = ["EXIT_ERROR", "EXIT_PIPE", "GuardedGroup", "Terminated", "flush_or_drop", "on_signals"]
 
@@ -87,6 +87,9 @@ class GuardedGroup(TyperGroup):
         except MemoryError as error:
             _say("error: memory: there isn't enough for this; work on a smaller area, or close other programs")
             raise typer.Exit(EXIT_ERROR) from error
+        except RunInterrupted as stop:
+            _say(f"error: {stop}")
+            raise typer.Exit(128 + stop.number) from stop
         except Terminated as stop:
             _say(f"error: stopped by {stop}; nothing was written")
             raise typer.Exit(128 + stop.number) from stop

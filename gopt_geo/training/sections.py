@@ -199,8 +199,8 @@ class OptimisationConfig(Strict):
                 raise key_fault((other,), f"{one} is there, too", "give one of the two")
         for unit in ("steps", "epochs"):
             long, warm = getattr(self, unit), getattr(self, f"warmup_{unit}")
-            if long is not None and warm is not None and warm >= long:
-                raise key_fault((f"warmup_{unit}",), f"{warm} of {long} {unit}", f"give fewer than {unit}")
+            if long is not None and warm is not None and warm > long:
+                raise key_fault((f"warmup_{unit}",), f"{warm} of {long} {unit}", f"give at most {unit}")
         if self.batch % self.accumulate:
             found = f"a batch of {self.batch} can't be divided into {self.accumulate} equal passes"
             raise key_fault(("accumulate",), found, "give a divisor of the batch")
