@@ -24,12 +24,14 @@ from gopt_geo.scene.bandfiles import Source
 from gopt_geo.search import FoundScene, find_scene
 from gopt_geo.simulate import SceneSpec, write_scene
 from gopt_geo.sources import SourceOptions
+from gopt_geo.training.datacheck import check_training
 
 __all__ = [
     "CoregisterReport",
     "FoundScene",
     "PredictReport",
     "Progress",
+    "check_training",
     "coregister",
     "evaluate",
     "find_scene",

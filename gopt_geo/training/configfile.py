@@ -61,7 +61,7 @@ def parse_setting(text: str) -> Override:
     if not equals or not all(key):
         raise ConfigError(f"--set {text}", "it isn't KEY=VALUE", "write it like --set training.clip=0.5")
     option = f"--set {name.strip()}"
-    remedy = f"write it like --set {name.strip()}=0.5, or quote the value in YAML's way"
+    remedy = f"write it like --set {name.strip()}=0.5; quotes hold any text"
     return Override(key, parse_yaml(value, option, remedy=remedy, error=ConfigError).content, option)
 
 

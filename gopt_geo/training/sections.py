@@ -8,7 +8,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gopt_geo.modelfaults import key_fault
-from gopt_geo.models.backbone import DEMO_BACKBONE
 
 __all__ = [
     "AugmentationConfig",
@@ -35,6 +34,7 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_DEMO_BACKBONE = "gopt-geo:demo-vit-p8"  # gopt_geo.models.backbone.DEMO_BACKBONE: reading a file needs no torch
 _SCALES = (0.1, 10.0)
 Text = Annotated[str, Field(min_length=1)]
 _Bands = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
@@ -124,7 +124,7 @@ class SplitConfig(Strict):
 class ModelConfig(Strict):
     """Backbone, modalities, and the trained part's sizes and switches (docs/model.md)."""
 
-    backbone: Text = Field(default=DEMO_BACKBONE, description="timm:NAME, torchgeo:WEIGHTS, or the embedded small one")
+    backbone: Text = Field(default=_DEMO_BACKBONE, description="timm:NAME, torchgeo:WEIGHTS, or the embedded small one")
     backbone_weights: Text | None = Field(default=None, description="file with its weights; else found or downloaded")
     modalities: tuple[Text, ...] | None = Field(
         default=None, min_length=1, description="of those that there are, the first goes through the backbone; else all"

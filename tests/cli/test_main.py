@@ -30,7 +30,7 @@ HEAVY = (
     "rich",
 )
 REPO = Path(__file__).parents[2]
-COMMANDS = ("predict", "evaluate", "vectorize", "info", "simulate")
+COMMANDS = ("predict", "init", "train", "evaluate", "vectorize", "info", "simulate")
 
 
 def _env() -> dict[str, str]:
