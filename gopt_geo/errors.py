@@ -19,6 +19,7 @@ __all__ = [
     "RadiometryError",
     "ResolutionError",
     "RunInterrupted",
+    "SampleError",
     "ShiftError",
     "SourceError",
     "SplitError",
@@ -100,6 +101,10 @@ class SplitError(GoptGeoError):
 
 class DatasetError(GoptGeoError):
     """A data set can't be used or combined: files missing, a field or class unknown, kinds that don't go together."""
+
+
+class SampleError(GoptGeoError):
+    """A sample can't be drawn or evaluated: too few units, references missing or unknown, a sample of another map."""
 
 
 class ConfigError(GoptGeoError):
