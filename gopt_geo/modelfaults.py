@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -55,8 +55,12 @@ def first_fault(error: ValidationError, model: type[BaseModel], known: Container
         Way to what the model was made of.
     """
     details = error.errors(include_url=False)
-    first = next((one for one in details if one["type"] == "extra_forbidden"), details[0])
-    key = (*prefix, *first["loc"])
+    ways = [_way(one, known, prefix) for one in details]
+    unknown = [i for i, one in enumerate(details) if one["type"] == "extra_forbidden"]
+    # Of a union each kind has its say: the one that got furthest is the one that was meant.
+    below = [i for i, way in enumerate(ways) if way[: len(ways[0])] == ways[0]]
+    chosen = unknown[0] if unknown else max(below, key=lambda i: len(ways[i]))
+    first, key = details[chosen], ways[chosen]
     if first["type"] == "extra_forbidden":
         return Fault(key, "unknown key", _meant(str(key[-1]), key[:-1], prefix, model))
     if first["type"] == "missing":
@@ -64,19 +68,24 @@ def first_fault(error: ValidationError, model: type[BaseModel], known: Container
     if first["type"] == _FAULT:
         context = first["ctx"]
         return Fault((*key, *context["key"]), context["found"], context["remedy"] or None)
-    while len(key) > len(prefix) and key not in known:
-        key = key[:-1]  # a union adds to the way which of its kinds was tried
-    return Fault(key, _message(first, details, key, prefix))
+    return Fault(key, _message([one for one, way in zip(details, ways, strict=True) if way == key]))
 
 
-def _message(first: ErrorDetails, details: Iterable[ErrorDetails], key: Key, prefix: Key) -> str:
+def _way(detail: ErrorDetails, known: Container[Key], prefix: Key) -> Key:
+    """Return the way to what a detail is of, without the names that unions add to it."""
+    key, last = prefix, len(detail["loc"]) - 1
+    for i, name in enumerate(detail["loc"]):
+        if (*key, name) in known or (i == last and detail["type"] in ("extra_forbidden", "missing")):
+            key = (*key, name)
+    return key
+
+
+def _message(said: Sequence[ErrorDetails]) -> str:
     """Return what pydantic says of a value; of a union what each of its kinds says."""
-    said = [one for one in details if (*prefix, *one["loc"])[: len(key)] == key]
-    words = ("Input should hold keys and values" if one["type"] in _MAPPING else one["msg"] for one in said or [first])
-    text = " or ".join(dict.fromkeys(words))
-    given = first["input"]
+    words = ("Input should hold keys and values" if one["type"] in _MAPPING else one["msg"] for one in said)
+    given = said[0]["input"]
     shown = {dict: "a mapping", list: "a list", type(None): "null"}.get(type(given), repr(given)[:60])
-    return f"{text}, not {shown}"
+    return f"{' or '.join(dict.fromkeys(words))}, not {shown}"
 
 
 def _meant(name: str, parents: Key, prefix: Key, model: type[BaseModel]) -> str | None:

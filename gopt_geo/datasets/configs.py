@@ -68,8 +68,8 @@ class DatasetConfig(BaseModel):
         try:
             check_options(self.dataset, self.options)
         except ValidationError as error:
-            first = first_fault(error, dataset_options(self.dataset), ways_in(self.options))
-            raise key_fault(("options", *first.key), first.found, first.remedy or "") from error
+            first = first_fault(error, dataset_options(self.dataset), ways_in(self.options, ("options",)), ("options",))
+            raise key_fault(first.key, first.found, first.remedy or "") from error
         if takes_classes(self.dataset):
             if isinstance(self.classes, tuple):
                 checked_entries(self.classes, self.ignore)

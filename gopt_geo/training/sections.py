@@ -200,7 +200,7 @@ class OptimisationConfig(Strict):
         for unit in ("steps", "epochs"):
             long, warm = getattr(self, unit), getattr(self, f"warmup_{unit}")
             if long is not None and warm is not None and warm > long:
-                raise key_fault((f"warmup_{unit}",), f"{warm} of {long} {unit}", f"give at most {unit}")
+                raise key_fault((f"warmup_{unit}",), f"{warm} of {long} {unit}", f"give at most {long}")
         if self.batch % self.accumulate:
             found = f"a batch of {self.batch} can't be divided into {self.accumulate} equal passes"
             raise key_fault(("accumulate",), found, "give a divisor of the batch")
