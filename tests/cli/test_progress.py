@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gopt_geo_cli.progress import PlainLines, progress_display
+from gopt_geo_cli.progress import PlainLines, progress_display, talking_display
 
 
 @dataclass
@@ -79,3 +79,68 @@ def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
             show(State("map", done, 100))
     assert "map" in terminal.getvalue()
     assert "100%" in terminal.getvalue()
+
+
+@dataclass
+class Training(State):
+    loss: float | None = None
+    miou: float | None = None
+    unit: str = "steps"
+
+
+@pytest.mark.brief
+def test_a_training_tells_steps_loss_and_miou() -> None:
+    out, clock = io.StringIO(), [0.0]
+    show = PlainLines("train", out, now=lambda: clock[0])
+    for seconds, state in (
+        (0, Training("train", 0, 100)),
+        (20, Training("train", 40, 100, 0.51234)),
+        (20, Training("validate", 0, 5, unit="tiles")),
+        (30, Training("validate", 5, 5, unit="tiles")),
+        (31, Training("train", 41, 100, 0.5, 0.625)),
+        (40, Training("train", 60, 100, 0.4, 0.625)),
+    ):
+        clock[0] = seconds
+        show(state)
+    assert out.getvalue().splitlines() == [
+        "train: train 40 %, 40 of 100 steps, 2 steps/s, loss 0.5123, 0:30 left",
+        "train: validate 100 %, 5 of 5 tiles, 0.5 tiles/s",
+        "train: train 41 %, 41 of 100 steps, 1.32 steps/s, loss 0.5000, validation mIoU 0.6250, 0:45 left",
+        "train: train 60 %, 60 of 100 steps, 1.5 steps/s, loss 0.4000, validation mIoU 0.6250, 0:27 left",
+    ]
+
+
+def test_a_stage_that_begins_anew_counts_anew() -> None:
+    out, clock = io.StringIO(), [0.0]
+    show = PlainLines("train", out, now=lambda: clock[0])
+    for seconds, done in ((0, 0), (10, 5), (100, 0), (110, 5)):
+        clock[0] = seconds
+        show(Training("validate", done, 5, unit="tiles"))
+    first, second = out.getvalue().splitlines()
+    assert first == second == "train: validate 100 %, 5 of 5 tiles, 0.5 tiles/s"
+
+
+def test_a_terminal_shows_figures_and_lines_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with talking_display("train") as (show, say):
+        say("classes: [2] of 3")
+        for done in (0, 50, 49, 100):
+            show(Training("train", done, 100, 0.25, 0.75))
+            show(Training("validate", 1, 2, unit="tiles"))
+        show(Training("train", 100, 100, 0.25, 0.75))
+    text = terminal.getvalue()
+    assert "classes: [2] of 3" in text
+    assert "loss 0.2500, validation mIoU 0.7500" in text
+    assert "100%" in text
+
+
+def test_lines_go_to_stderr_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with talking_display("train") as (_, say):
+        say("classes: 2")
+    assert capsys.readouterr() == ("", "classes: 2\n")
