@@ -131,7 +131,9 @@ class ModelConfig(Strict):
     )
     rank: int | None = Field(default=None, ge=1, le=1024, description="width of the prompters; else 16, ViT-L 32")
     groups: int | None = Field(default=None, ge=2, le=1024, description="class tokens a modality; else classes, or 8")
-    hidden: int | None = Field(default=None, ge=1, le=8192, description="width of the head; else 64, ViT-L 128")
+    hidden: int | None = Field(
+        default=None, ge=1, le=8192, description="width of the head; else 64, ViT-L and the embedded one 128"
+    )
     upscale: int | None = Field(
         default=None, ge=1, le=64, description="cells that the head draws a patch and axis; else 8, or the patch size"
     )
