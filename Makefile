@@ -1,7 +1,7 @@
 # Set-up, demo and tests. Needs: Python 3.11 to 3.13, make, and a package registry that pip is set up for.
 #   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
 #   make test          the installation of what the tests need, and all tests
-#   make ablation, make model-costs, make coregistration    the long benchmarks
+#   make ablation, make model-costs, make coregistration, make area-estimates    the long benchmarks
 #   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
 
 # The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
@@ -19,7 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 
-.PHONY: help demo test brief lint ablation model-costs coregistration clean
+.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -30,6 +30,7 @@ help:
 	@echo "make lint    ruff check, ruff format --check, mypy"
 	@echo "make ablation, make model-costs    the benchmarks of GoPT: accuracy; parameters, time and memory"
 	@echo "make coregistration    the benchmark of coregister, on real pairs (GOPT_GEO_DATA)"
+	@echo "make area-estimates    the benchmark of areas' confidence intervals, on simulated samples"
 	@echo "make clean   remove $(VENV)/, demo/ and caches"
 	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
 
@@ -75,6 +76,9 @@ model-costs: $(VENV)/.installed-dev
 
 coregistration: $(VENV)/.installed-dev
 	$(ENVIRONMENT) $(BIN)/python benchmarks/coregistration.py --workers $(WORKERS) --json benchmarks/results/coregistration.json
+
+area-estimates: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/area_estimates.py --json benchmarks/results/area_estimates.json
 
 clean:
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
