@@ -23,7 +23,6 @@ from gopt_geo.ceiling import (
     parse_bytes,
     resident_memory,
 )
-from gopt_geo.coregistration import place_sources
 from gopt_geo.errors import AoiError, DeviceMemoryError, DrawingError, GoptGeoError, PackError, ResolutionError
 from gopt_geo.inference import BlendKind, RunReport, TileOptions
 from gopt_geo.inference.memory import memory_errors
@@ -35,6 +34,7 @@ from gopt_geo.packs import Pack, PackMeta, demo_pack_path, load_model, read_pack
 from gopt_geo.paths import StrPath, as_paths, optional_path
 from gopt_geo.scene import BLOCK, Scene
 from gopt_geo.scene.bandfiles import Source, source_name
+from gopt_geo.scene.shift.placing import place_sources
 from gopt_geo.sources import SceneInputs, SceneOptions, check_modalities, odd_pixel_size
 
 __all__ = ["PredictReport", "choose_pack", "predict"]

@@ -20,11 +20,12 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 import gopt_geo
-from gopt_geo.coregistration import CoregisterReport, Placement, describe_shift, place_sources
+from gopt_geo.coregistration import CoregisterReport, describe_shift
 from gopt_geo.errors import GoptGeoError, GridError, OutputError, RadiometryError, ShiftError, SourceError
 from gopt_geo.outputs.moved import write_moved
 from gopt_geo.prediction import PredictReport
 from gopt_geo.scene import SourceSpec
+from gopt_geo.scene.shift.placing import Placement, place_sources
 from gopt_geo.simulate import SceneSpec, write_scene
 
 SHIFT = (4.25, -2.5)  # SAR pixels, which are as large as the optical ones
