@@ -20,9 +20,10 @@ __all__ = [
     "PackMeta",
     "Provenance",
     "upgrade_from_1",
+    "upgrade_from_2",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LARGEST_TILE = 8192
 
 
@@ -149,6 +150,8 @@ class PackMeta(_Strict):
         Pixel size of the training data on the ground, in metres.
     tile_size, overlap
         Recommended for prediction, in pixels: 8 to 8192, and at most half of it.
+    temperature
+        What logits are divided by before the softmax, so that the confidence means what it says.
     tensors_sha256
         Over the tensors, as `state_digest`: tells a damaged file.
     provenance
@@ -165,6 +168,7 @@ class PackMeta(_Strict):
     resolution_m: float = Field(gt=0)
     tile_size: int = Field(ge=8, le=_LARGEST_TILE)
     overlap: int = Field(ge=0)
+    temperature: float = Field(default=1.0, gt=0)
     tensors_sha256: str = ""
     provenance: Provenance = Field(default_factory=Provenance)
 
@@ -225,4 +229,9 @@ def upgrade_from_1(raw: dict[str, Any]) -> dict[str, Any]:
             "versions": versions,
             "details": details,
         }
-    return {**raw, "format_version": FORMAT_VERSION}
+    return {**raw, "format_version": 2}
+
+
+def upgrade_from_2(raw: dict[str, Any]) -> dict[str, Any]:
+    """Bring a document of version 2 to version 3: logits as they are."""
+    return {"temperature": 1.0, **raw, "format_version": 3}

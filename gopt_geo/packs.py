@@ -35,6 +35,7 @@ from gopt_geo.packmeta import (
     PackMeta,
     Provenance,
     upgrade_from_1,
+    upgrade_from_2,
 )
 from gopt_geo.packwords import in_words
 from gopt_geo.paths import StrPath
@@ -189,11 +190,13 @@ def _parse(path: Path, document: str) -> PackMeta:
         raw = json.loads(document)
         version = raw.get("format_version")
         # True == 1, and 2.0 == 2, but neither is a version
-        if type(version) is not int or version not in (1, FORMAT_VERSION):
-            found = f"format version {json.dumps(version)[:40]}; this reads versions 1 and {FORMAT_VERSION}"
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+            found = f"format version {json.dumps(version)[:40]}; this reads versions 1 to {FORMAT_VERSION}"
             raise PackError(path, found, "use a matching gopt-geo")
         if version == 1:
             raw = upgrade_from_1(raw)
+        if version <= 2:
+            raw = upgrade_from_2(raw)
         return PackMeta.model_validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise PackError(path, in_words(error), _DAMAGED) from error

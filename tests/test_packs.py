@@ -151,7 +151,8 @@ def test_packs_hold_the_trained_part_and_plain_json(packed):
     metadata = header.pop("__metadata__")
     assert set(metadata) == {"gopt_geo_pack", "meta_sha256"}
     document = json.loads(metadata["gopt_geo_pack"])
-    assert document["format_version"] == 2
+    assert document["format_version"] == 3
+    assert document["temperature"] == 1.0
     assert document["provenance"]["details"]["note"] == "ärger"
     assert document["provenance"]["scores"] == {"validation_miou": 0.5}
     assert document["backbone"]["id"] == "test:tiny"
@@ -239,16 +240,19 @@ def test_a_description_without_checksum_is_refused(packed, tmp_path):
 
 
 def test_another_format_version_is_refused(packed, tmp_path):
-    for version in (0, 3, "2", None, True, "1", 2.0):
+    for version in (0, 4, -1, "2", None, True, "1", 2.0):
         message = refusal(rewritten(packed, tmp_path / "p", lambda d, v=version: d.update(format_version=v)))
         assert f"version {json.dumps(version)};" in message
-        assert "versions 1 and 2" in message
+        assert "versions 1 to 3" in message
 
 
 @pytest.mark.parametrize(
     "edit",
     [
         lambda d: d.update(surplus=1),
+        lambda d: d.update(temperature=0),
+        lambda d: d.update(temperature="1"),
+        lambda d: d.update(temperature=float("inf")),
         lambda d: d.pop("classes"),
         lambda d: d["classes"].pop(),
         lambda d: d["classes"][0].update(value=255),
@@ -449,6 +453,7 @@ def test_the_order_of_modalities_is_the_models_whatever_their_names(tmp_path):
 
 def as_version_1(document):
     """Turn a document of today into one of version 1, as gopt-geo 0.1 wrote it."""
+    del document["temperature"]
     for key in ("head", "cup", "inject"):
         del document["config"][key]
     document.update(format_version=1, provenance={"data": "scenes", "parts": {"a": 1}, "versions": {"torch": "2"}})
@@ -461,7 +466,34 @@ def test_a_pack_of_version_1_means_what_it_meant(model, packed, tmp_path):
     assert pack.meta.provenance.data == ("scenes",)
     assert pack.meta.provenance.versions == {"torch": "2"}
     assert pack.meta.provenance.details == {"parts": {"a": 1}}
-    assert pack.meta.format_version == 2  # what it is written as from here on
+    assert pack.meta.format_version == 3  # what it is written as from here on
+    assert pack.meta.temperature == 1
+
+
+@pytest.mark.brief
+def test_a_pack_of_version_2_leaves_logits_as_they_are(model, packed, tmp_path):
+    def edit(document):
+        del document["temperature"]
+        document["format_version"] = 2
+
+    meta = read_pack(rewritten(packed, tmp_path / "p", edit)).meta
+    assert meta == read_pack(packed).meta
+    assert (meta.temperature, meta.format_version) == (1.0, 3)
+
+
+@pytest.mark.brief
+@torch.no_grad()
+def test_the_temperature_divides_the_logits(model, tmp_path):
+    meta = make_meta(model, temperature=2.5)
+    write_pack(tmp_path / "p", meta, model.trainable_state())
+    assert read_pack(tmp_path / "p").meta.temperature == 2.5
+    torch.manual_seed(0)
+    values = {"optical": torch.rand(2, 3, 16, 16), "sar": 4 * torch.randn(2, 1, 16, 16) - 11}
+    valid = {name: torch.ones(2, 16, 16, dtype=torch.bool) for name in values}
+    plain = PackModel(model, make_meta(model), 16)(values, valid)
+    warm = PackModel(model, meta, 16)(values, valid)
+    assert torch.allclose(warm, torch.softmax(plain.log() / 2.5, dim=1), atol=1e-6)
+    assert torch.equal(warm.argmax(dim=1), plain.argmax(dim=1))
 
 
 def test_a_key_that_no_version_knows_is_refused_in_version_1_too(packed, tmp_path):

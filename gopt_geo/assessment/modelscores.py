@@ -26,7 +26,7 @@ from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import Window
 from gopt_geo.inference import BlendedRows, TileModel, TileOptions, TilePlan, TileProgress, run_tiles
 
-__all__ = ["ModelScores", "area_options", "count_tiles", "evaluate_model", "labelled_in"]
+__all__ = ["ModelScores", "area_options", "check_labels", "count_tiles", "evaluate_model", "labelled_in"]
 
 _IN_MEMORY = 1 << 26  # pixels
 
@@ -223,7 +223,7 @@ def _evaluate_area(
             nonlocal calibration
             labels = area.labels(rows.window)
             labelled = labels != UNLABELLED
-            _check_labels(area, labels[labelled], classes)
+            check_labels(area, labels[labelled], classes)
             scored = labelled & rows.valid
             truth, probabilities = labels[scored].astype(np.int64), rows.probabilities[:, scored]
             found = probabilities.argmax(axis=0) if truth.size else truth
@@ -244,7 +244,7 @@ def _evaluate_area(
     return ModelScores(matrix, calibration, borders)
 
 
-def _check_labels(area: ReferenceArea, labels: NDArray[np.uint8], classes: int) -> None:
+def check_labels(area: ReferenceArea, labels: NDArray[np.uint8], classes: int) -> None:
     """Refuse class indexes that are none of the classes."""
     if labels.size and int(labels.max()) >= classes:
         found = f"label index {int(labels.max())} is none of the {classes} classes"

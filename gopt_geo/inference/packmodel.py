@@ -8,6 +8,7 @@ from torch import Tensor
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.models.cup import Grouping
 from gopt_geo.models.gopt import GoPT
+from gopt_geo.models.normalise import Normaliser
 from gopt_geo.packs import PackMeta
 
 __all__ = ["PackModel"]
@@ -21,7 +22,8 @@ class PackModel:
     model
         In evaluation mode.
     meta
-        Of the model's pack; its statistics normalise every tile, whatever the tile holds.
+        Of the model's pack; its statistics normalise every tile, whatever the tile holds, and its temperature divides
+        the logits.
     tile_size
         Of the tiles that will come; checked against the patch size.
     device
@@ -43,14 +45,8 @@ class PackModel:
             )
         self.device = torch.device(device)
         self.model = model.to(self.device)
-        self._mixing = {
-            name: (
-                torch.tensor(info.channels, device=self.device),
-                torch.tensor(info.mean, device=self.device).view(1, -1, 1, 1),
-                torch.tensor(info.std, device=self.device).view(1, -1, 1, 1),
-            )
-            for name, info in meta.modalities.items()
-        }
+        self._normalise = Normaliser(meta.modalities).to(self.device)
+        self._temperature = meta.temperature
         self.num_classes = len(meta.classes)
         self.modalities: tuple[str, ...] = tuple(meta.modalities)
 
@@ -61,13 +57,9 @@ class PackModel:
 
         The prompters' groupings are appended to ``groupings``, if given.
         """
-        images = {}
-        for name in self.modalities:
-            if name in values:
-                channels, mean, std = self._mixing[name]
-                images[name] = (torch.einsum("dc,bchw->bdhw", channels, values[name]) - mean) / std
+        images = self._normalise(values)
         logits = self.model(images, {name: valid[name] for name in images}, groupings)
-        return torch.softmax(logits.float(), dim=1)
+        return torch.softmax(logits.float() / self._temperature, dim=1)
 
     def working_memory(self, tile_size: int, batch_size: int) -> int:
         """Bytes that one forward pass takes besides the weights, about; an upper estimate."""
