@@ -6,7 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gopt_geo.api import coregister, evaluate, find_scene, info, predict, simulate_files, vectorize
+    from gopt_geo.api import (
+        coregister,
+        evaluate,
+        evaluate_sample,
+        find_scene,
+        info,
+        predict,
+        sample,
+        simulate_files,
+        vectorize,
+    )
     from gopt_geo.models import load_backbone
     from gopt_geo.packs import load_model, read_pack
 
@@ -16,12 +26,14 @@ __all__ = [
     "__version__",
     "coregister",
     "evaluate",
+    "evaluate_sample",
     "find_scene",
     "info",
     "load_backbone",
     "load_model",
     "predict",
     "read_pack",
+    "sample",
     "simulate_files",
     "vectorize",
 ]

@@ -20,6 +20,7 @@ from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize as write_polygons
 from gopt_geo.paths import StrPath, as_paths
 from gopt_geo.prediction import PredictReport, predict
+from gopt_geo.samples import SampleAssessment, SampleReport, evaluate_sample, sample
 from gopt_geo.scene.bandfiles import Source
 from gopt_geo.search import FoundScene, find_scene
 from gopt_geo.simulate import SceneSpec, write_scene
@@ -31,12 +32,16 @@ __all__ = [
     "FoundScene",
     "PredictReport",
     "Progress",
+    "SampleAssessment",
+    "SampleReport",
     "check_training",
     "coregister",
     "evaluate",
+    "evaluate_sample",
     "find_scene",
     "info",
     "predict",
+    "sample",
     "simulate_files",
     "vectorize",
 ]

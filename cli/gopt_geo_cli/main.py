@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gopt_geo_cli import coregister, evaluate, info, init, predict, simulate, train, vectorize
+from gopt_geo_cli import coregister, evaluate, info, init, predict, sample, simulate, train, vectorize
 from gopt_geo_cli.guard import EXIT_PIPE, GuardedGroup, flush_or_drop, on_signals
 
 __all__ = ["app", "main"]
@@ -47,6 +47,7 @@ app.command("predict")(predict.predict)
 app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("sample")(sample.sample)
 app.command("coregister")(coregister.coregister)
 app.command("vectorize")(vectorize.vectorize)
 app.command("info")(info.info)

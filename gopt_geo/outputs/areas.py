@@ -11,7 +11,7 @@ from pyproj import CRS, Transformer
 
 from gopt_geo.grid import GeoBox, pixel_size_m
 
-__all__ = ["region_areas"]
+__all__ = ["pixel_areas", "region_areas"]
 
 _Float = NDArray[np.float64]
 _BAND = 512  # rows at a time
@@ -39,15 +39,26 @@ def region_areas(labels: NDArray[np.int32], count: int, grid: GeoBox) -> _Float:
     numpy.ndarray
         Square metres, float64 [count], region 1 first; NaN if the grid has no CRS, or where the CRS has no inverse.
     """
-    if grid.crs is None:
-        return np.full(count, np.nan)
-    areas = _pixel_areas(grid, grid.crs.proj)
+    areas = pixel_areas(grid)
     total = np.zeros(count + 1)
     for start in range(0, grid.shape[0], _BAND):
         band = labels[start : start + _BAND]
         weights = areas(np.arange(start, start + len(band), dtype=np.float64))
         total += np.bincount(band.ravel(), np.broadcast_to(weights, band.shape).ravel(), count + 1)
     return total[1:]
+
+
+def pixel_areas(grid: GeoBox) -> Callable[[_Float], _Float]:
+    """Return a function from pixel rows [n] to their pixels' areas on the ellipsoid; see `region_areas`.
+
+    Returns
+    -------
+    callable
+        Square metres, [n, W], or [n, 1] where all pixels of a row are alike; NaN if the grid has no CRS.
+    """
+    if grid.crs is None:
+        return lambda rows: np.full((len(rows), 1), np.nan)
+    return _pixel_areas(grid, grid.crs.proj)
 
 
 def _pixel_areas(grid: GeoBox, crs: CRS) -> Callable[[_Float], _Float]:

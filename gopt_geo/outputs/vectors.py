@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -22,10 +22,11 @@ from gopt_geo.outputs.areas import region_areas
 from gopt_geo.outputs.legend import LegendEntry, read_legend
 from gopt_geo.outputs.noding import label_regions, region_polygons
 
-__all__ = ["check_vector_output", "vectorize"]
+__all__ = ["check_vector_output", "to_longitude_latitude", "vectorize", "write_features"]
 
 _DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
 _GEOGRAPHIC = pyproj.CRS("EPSG:4326")
+_GEOMETRIES = {0: "Point", 3: "Polygon"}
 _ROUNDING = 1e-9  # degrees
 _DENSIFY = 64  # pixels between vertices where borders are reprojected: 640 m bend by 0.02 m at 10 m pixels
 
@@ -99,10 +100,10 @@ def vectorize(
     if crs is not None and Path(output).suffix.lower() == ".geojson":
         densify = None if crs.equals(_GEOGRAPHIC) else _DENSIFY
         polygons = region_polygons(labels, count, grid.affine, densify)
-        polygons, crs = _to_longitude_latitude(polygons, crs, output), _GEOGRAPHIC
+        polygons, crs = to_longitude_latitude(polygons, crs, output), _GEOGRAPHIC
     else:
         polygons = region_polygons(labels, count, grid.affine)
-    _write(Path(output), polygons, fields, crs)
+    write_features(Path(output), polygons, fields, crs, layer="landcover")
     return count
 
 
@@ -134,10 +135,25 @@ def _mean_confidence(
     return np.asarray(np.divide(total, number, out=np.full(count, np.nan), where=number > 0))
 
 
-def _to_longitude_latitude(
+def to_longitude_latitude(
     polygons: NDArray[np.object_], crs: pyproj.CRS, subject: str | PathLike[str]
 ) -> NDArray[np.object_]:
-    """Bring polygons to EPSG:4326; those over the antimeridian are cut there, as the GeoJSON standard asks."""
+    """Bring polygons to EPSG:4326; those over the antimeridian are cut there, as the GeoJSON standard asks.
+
+    Parameters
+    ----------
+    polygons
+        Object [n], in `crs`.
+    crs
+        Theirs.
+    subject
+        The file, for messages.
+
+    Raises
+    ------
+    OutputError
+        If one has no place in EPSG:4326, or surrounds a pole.
+    """
     if not crs.equals(_GEOGRAPHIC):
         transformer = pyproj.Transformer.from_crs(crs, _GEOGRAPHIC, always_xy=True)
 
@@ -177,17 +193,36 @@ def _width(geometry: Any) -> Any:
     return bounds[..., 2] - bounds[..., 0]
 
 
-def _write(
-    output: Path, polygons: NDArray[np.object_], fields: dict[str, NDArray[Any]], crs: pyproj.CRS | None
+def write_features(
+    output: Path, shapes: NDArray[np.object_], fields: Mapping[str, Any], crs: pyproj.CRS | None, *, layer: str
 ) -> None:
-    """Write polygons and their fields in the format of the file's ending."""
+    """Write points or polygons and their fields in the format of the file's ending.
+
+    Parameters
+    ----------
+    output
+        `.gpkg`, `.geojson`, `.fgb` or `.parquet`.
+    shapes
+        Geometries, object [n], in `crs`; for `.geojson` in EPSG:4326.
+    fields
+        Columns [n] by name.
+    crs
+        CRS of the file.
+    layer
+        Name of the layer, where the format has layers.
+
+    Raises
+    ------
+    OutputError
+        If the file can't be written.
+    """
     import geopandas
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-    frame = geopandas.GeoDataFrame(fields, geometry=polygons, crs=crs)
+    frame = geopandas.GeoDataFrame(dict(fields), geometry=shapes, crs=crs)
     ending = output.suffix.lower()
     options = {"RFC7946": "YES", "COORDINATE_PRECISION": "9"} if ending == ".geojson" else {}
-    mixed = np.any(shapely.get_type_id(polygons) != 3)
+    kinds = {_GEOMETRIES.get(kind, "Unknown") for kind in shapely.get_type_id(shapes).tolist()} or {"Polygon"}
     try:
         if ending == ".parquet":
             frame.to_parquet(output, index=False)
@@ -198,9 +233,9 @@ def _write(
                 output,
                 driver=_DRIVERS[ending],
                 engine="pyogrio",
-                layer="landcover",
+                layer=layer,
                 index=False,
-                geometry_type="Unknown" if mixed else "Polygon",
+                geometry_type=kinds.pop() if len(kinds) == 1 else "Unknown",
                 layer_options=options,
             )
     except (DataSourceError, DataLayerError, FeatureError, OSError) as error:

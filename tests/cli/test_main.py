@@ -30,7 +30,7 @@ HEAVY = (
     "rich",
 )
 REPO = Path(__file__).parents[2]
-COMMANDS = ("predict", "init", "train", "evaluate", "vectorize", "info", "simulate")
+COMMANDS = ("predict", "init", "train", "evaluate", "sample", "vectorize", "info", "simulate")
 
 
 def _env() -> dict[str, str]:
