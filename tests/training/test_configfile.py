@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from gopt_geo.errors import ConfigError
+from gopt_geo.errors import ConfigError, DatasetError
+from gopt_geo.modelfaults import keys_of
 from gopt_geo.models.backbone import DEMO_BACKBONE
 from gopt_geo.training.config import (
     AugmentationConfig,
@@ -20,7 +24,7 @@ from gopt_geo.training.config import (
     SplitNames,
     TrainConfig,
 )
-from gopt_geo.training.configfile import Override, parse_setting, read_train_config
+from gopt_geo.training.configfile import Override, dump_config, parse_setting, read_train_config
 
 SCENE = "scene:\n  optical: o.tif\n  sar: s.tif\n  labels: l.tif\n"  # four lines
 CHIPS = "dataset: pair_folder\nroot: data\nsplits: {train: train, val: val, test: test}\n"  # three
@@ -286,3 +290,67 @@ def test_the_value_of_a_setting_is_yaml() -> None:
     assert parse_setting("a=").value is None
     with pytest.raises(ConfigError, match="--set a, line 1: it isn't YAML"):
         parse_setting("a=[1")
+
+
+WILD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+KEYS = [".".join(key) for key in keys_of(TrainConfig) if key[0] != "classes"] + [
+    "classes",
+    "options.crop",
+    "nothing.here",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), WILD, max_size=3), st.sampled_from([SCENE, CHIPS, ""]))
+def test_whatever_is_said_is_a_configuration_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, said: dict[str, Any], text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "wild.yaml"
+    path.write_text(text)
+    overrides = [Override(tuple(key.split(".")), value, f"--set {key}") for key, value in said.items()]
+    found = either(path, overrides)
+    if isinstance(found, TrainConfig):
+        path.write_text(dump_config(found), "utf-8")
+        assert read_train_config(path) == found
+    else:
+        assert "\n" not in str(found)
+        assert str(found).startswith((str(path), "--set "))
+
+
+def either(path: Path, overrides: list[Override]) -> TrainConfig | ConfigError:
+    try:
+        return read_train_config(path, overrides)
+    except ConfigError as error:
+        return error
+
+
+@given(st.text(max_size=60))
+def test_whatever_a_file_holds_is_a_configuration_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "text.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError) as caught:  # none of them names labels
+        read_train_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_contradiction_is_told_in_python_too() -> None:
+    with pytest.raises(ValidationError, match=r"epochs: steps is there, too"):
+        OptimisationConfig(steps=3, epochs=2)
+    with pytest.raises(ValidationError, match=r"options\.crop: unknown key"):
+        TrainConfig(dataset="mfnet", root="d", splits=SplitNames(train="a", val="b", test="c"), options={"crop": 3})
+    with pytest.raises(ValueError, match="it is of a scene"):
+        TrainConfig(scene=SceneConfig(optical="o", labels="l")).dataset_config()
+
+
+def test_a_data_set_that_isnt_there_is_named(tmp_path: Path) -> None:
+    config = read(tmp_path, CHIPS.replace("root: data", f"root: {tmp_path}/nothing"))
+    with pytest.raises(DatasetError, match="nothing"):
+        config.dataset_config().open("train")
+    with pytest.raises(ConfigError, match="part 'trian': there is no such part; choose from train, val, test"):
+        config.dataset_config().open("trian")  # type: ignore[arg-type]
