@@ -78,8 +78,10 @@ class Scores:
         Intersection over union of each class; NaN for a class that is neither in truth nor prediction.
     producers_accuracy, users_accuracy
         Recall and precision of each class.
-    mean_iou
-        Mean over the classes present in truth or prediction.
+    f1
+        Harmonic mean of both: 2 x right / (row + column); NaN where the IoU is.
+    mean_iou, mean_f1
+        Means over the classes present in truth or prediction.
     absent
         How many classes that leaves out.
     overall_accuracy
@@ -95,7 +97,9 @@ class Scores:
     iou: tuple[float, ...]
     producers_accuracy: tuple[float, ...]
     users_accuracy: tuple[float, ...]
+    f1: tuple[float, ...]
     mean_iou: float
+    mean_f1: float
     absent: int
     overall_accuracy: float
     kappa: float
@@ -119,6 +123,7 @@ class Scores:
         rows, columns = cells.sum(axis=1), cells[:, :count].sum(axis=0)
         total = float(rows.sum())
         iou = _share(right, rows + columns - right)
+        f1 = _share(2 * right, rows + columns)
         present = ~np.isnan(iou)
         accuracy = float(right.sum()) / total if total else math.nan
         chance = float((rows * columns).sum()) / total**2 if total else math.nan
@@ -126,7 +131,9 @@ class Scores:
             iou=tuple(iou.tolist()),
             producers_accuracy=tuple(_share(right, rows).tolist()),
             users_accuracy=tuple(_share(right, columns).tolist()),
+            f1=tuple(f1.tolist()),
             mean_iou=float(iou[present].mean()) if present.any() else math.nan,
+            mean_f1=float(f1[present].mean()) if present.any() else math.nan,
             absent=int(np.count_nonzero(~present)),
             overall_accuracy=accuracy,
             kappa=(accuracy - chance) / (1 - chance) if chance != 1 else math.nan,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import accuracy_score, cohen_kappa_score, jaccard_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, jaccard_score
 from sklearn.metrics import confusion_matrix as sk_confusion_matrix
 
 from gopt_geo.assessment.metrics import Scores, confusion_matrix
@@ -29,6 +29,10 @@ def test_scores_against_sklearn(truth: Any, prediction: Any) -> None:
     iou[~np.isin(CLASSES, [*truth, *prediction])] = np.nan
     np.testing.assert_allclose(scores.iou, iou)
     assert scores.mean_iou == pytest.approx(np.nanmean(iou))
+    f1 = f1_score(truth, prediction, labels=CLASSES, average=None, zero_division=0)
+    f1[np.isnan(iou)] = np.nan
+    np.testing.assert_allclose(scores.f1, f1)
+    assert scores.mean_f1 == pytest.approx(np.nanmean(f1))
     assert scores.absent == np.isnan(iou).sum()
     assert scores.overall_accuracy == pytest.approx(accuracy_score(truth, prediction))
     if len({*truth.tolist(), *prediction.tolist()}) > 1:
