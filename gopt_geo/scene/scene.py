@@ -85,6 +85,16 @@ class Scene:
         return {name: source.count for name, source in self._sources.items()}
 
     @property
+    def band_names(self) -> dict[str, tuple[str, ...]]:
+        """What the files call each modality's bands, "" where they don't say."""
+        found = {}
+        for name, source in self._sources.items():
+            parts = source.parts if isinstance(source, JoinedSource) else (source,)
+            names = [band for part in parts for band in part.source.band_names]
+            found[name] = tuple(names[i] for i in source.order) if isinstance(source, JoinedSource) else tuple(names)
+        return found
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes that the caches of blocks may hold in all."""
         return sum(source.cache_bytes for source in (*self._sources.values(), *self._masks.values()))

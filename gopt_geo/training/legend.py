@@ -1,0 +1,172 @@
+"""The classes of a training: from a class list, or as the labels have them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gopt_geo.datasets.base import IGNORED, SceneDataset
+from gopt_geo.datasets.classes import ClassTable, class_table, read_classes
+from gopt_geo.datasets.labels import RasterLabels, VectorLabels
+from gopt_geo.errors import DatasetError, SourceError
+from gopt_geo.grid import GeoBox, Window, lattice
+from gopt_geo.packmeta import ClassInfo
+from gopt_geo.scene import BLOCK, AlignedSource, RasterSource
+from gopt_geo.training.config import SceneConfig, TrainConfig
+
+__all__ = ["class_infos", "found_only", "given_classes", "open_labels"]
+
+_MANY = 255
+_LIST_REMEDY = "name the classes with a class list: classes: classes.yaml"
+
+
+def given_classes(config: TrainConfig) -> ClassTable | None:
+    """Return the class list of a configuration; None where there is none.
+
+    Raises
+    ------
+    DatasetError
+        If its file can't be read, or it isn't a class list.
+    """
+    if config.classes is None:
+        return None
+    if isinstance(config.classes, str):
+        return read_classes(config.classes, config.ignore)
+    return class_table(config.classes, config.ignore, "classes")
+
+
+def class_infos(table: ClassTable) -> tuple[ClassInfo, ...]:
+    """Return the legend of a pack: label values where all are 0 to 254, else indexes."""
+    fits = all(0 <= value < IGNORED for value in table.values)
+    values = table.values if fits else range(len(table))
+    return tuple(
+        ClassInfo(value=value, name=name, color=color)
+        for value, name, color in zip(values, table.names, table.colours, strict=True)
+    )
+
+
+def open_labels(
+    scene: SceneConfig, table: ClassTable | None, ignore: Sequence[int], grid: GeoBox
+) -> tuple[SceneDataset, ClassTable]:
+    """Open a scene's labels on its grid.
+
+    Parameters
+    ----------
+    scene
+        Names them.
+    table
+        Class list; None takes what is found in the labels as classes.
+    ignore
+        Without a class list, values that mean "not labelled".
+    grid
+        The scene grid.
+
+    Raises
+    ------
+    GoptGeoError
+        If the labels can't be read or don't lie on the grid; without a class list also if there are too many values.
+    """
+    if scene.class_field is not None:
+        if table is None:
+            table = _vector_classes(scene, ignore)
+        return VectorLabels(scene.labels, scene.class_field, table, layer=scene.layer, grid=grid), table
+    _refuse_vectors(scene)
+    if table is None:
+        table = _raster_classes(scene, ignore, grid)
+    return RasterLabels(scene.labels, table, resampling=scene.label_resampling, grid=grid), table
+
+
+def _refuse_vectors(scene: SceneConfig) -> None:
+    """Say that a class field is missing, where labels aren't a raster but something with layers."""
+    import pyogrio
+
+    try:
+        source = RasterSource(scene.labels)
+    except SourceError:
+        if not Path(scene.labels).exists():
+            raise
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                names = [str(entry[0]) for entry in pyogrio.list_layers(scene.labels)]
+                fields = [str(f) for f in pyogrio.read_info(scene.labels, layer=scene.layer or names[0])["fields"]]
+        except Exception:  # no vector file either: then what the raster's reader says is what there is to say
+            names = []
+        if not names:
+            raise
+    else:
+        source.close()
+        return
+    known = f"; its fields are {', '.join(fields)}" if fields else ""
+    found = "it is a vector file, and nothing says which field holds the class"
+    raise DatasetError(scene.labels, found, f"name it with class_field (--class-field){known}")
+
+
+def _raster_classes(scene: SceneConfig, ignore: Sequence[int], grid: GeoBox) -> ClassTable:
+    """Return the values of a label raster on the scene grid as classes."""
+    found: set[int] = set()
+    aligned = AlignedSource(RasterSource(scene.labels), grid, scene.label_resampling, cache_bytes=0)
+    try:
+        for block in lattice(Window(0, 0, *grid.shape), BLOCK):
+            part = block.clip(grid.shape)
+            assert part is not None
+            values, valid = aligned.read(part)
+            there = np.unique(values[0][valid])
+            if (there != np.rint(there)).any():
+                remedy = "give a raster of class values"
+                raise DatasetError(scene.labels, "its values aren't whole numbers", remedy)
+            found |= {int(value) for value in there}
+            if len(found - set(ignore)) > _MANY:
+                raise DatasetError(scene.labels, f"more than {_MANY} different values", _LIST_REMEDY)
+    finally:
+        aligned.source.close()
+    return _table(sorted(found - set(ignore)), ignore, scene.labels)
+
+
+def _vector_classes(scene: SceneConfig, ignore: Sequence[int]) -> ClassTable:
+    """Return the values, or names, of a vector file's class field as classes."""
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    values: list[Any] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frame: Any = pyogrio.read_dataframe(scene.labels, layer=scene.layer, read_geometry=False)
+        if scene.class_field in frame.columns:
+            values = frame[scene.class_field].dropna().unique().tolist()
+    except (DataSourceError, DataLayerError, ValueError, RuntimeError):
+        values = []  # `VectorLabels` says what is wrong
+    names = [str(value) for value in values]
+    if len(values) > _MANY:
+        found = f"more than {_MANY} different values in field {scene.class_field!r}"
+        raise DatasetError(scene.labels, found, _LIST_REMEDY)
+    try:
+        numbers = sorted({int(value) for value in values if float(value) == int(float(value))} - set(ignore))
+        if values and all(float(value) == int(float(value)) for value in values):
+            return _table(numbers, ignore, scene.labels)
+    except (TypeError, ValueError):
+        pass
+    if not names:
+        return _table([0], ignore, scene.labels)
+    ordered = sorted(set(names))
+    return ClassTable(tuple(range(len(ordered))), tuple(ordered), source=scene.labels)
+
+
+def _table(values: Sequence[int], ignore: Sequence[int], source: str) -> ClassTable:
+    if not values:
+        raise DatasetError(source, "it has no labels on the scene", "check its nodata value and the values to ignore")
+    names = tuple(f"class {value}" for value in values)
+    return ClassTable(tuple(values), names, ignore=tuple(dict.fromkeys(ignore)), source=source)
+
+
+def found_only(table: ClassTable, counts: Sequence[int]) -> ClassTable:
+    """Return a class list without the classes that have no pixel; their values are ignored."""
+    kept = [i for i, count in enumerate(counts) if count]
+    lost = tuple(value for i, value in enumerate(table.values) if i not in kept)
+    values, names = tuple(table.values[i] for i in kept), tuple(table.names[i] for i in kept)
+    return ClassTable(values, names, ignore=(*table.ignore, *lost), source=table.source)
