@@ -217,10 +217,20 @@ def main(arguments: list[str] | None = None) -> int:
         for title, rows in summaries.items():
             report(console, f"{setting}: {title}", rows)
         show_outside(console, setting, outside)
-        document[setting] = {"summaries": summaries, "outside": outside, "records": records}
+        document[setting] = {
+            "summaries": summaries,
+            "outside": [[record["seed"], record["class"]] for record in outside],
+            "records": records,
+        }
     if options.json:
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(lines(document), encoding="utf-8")
     return 0
+
+
+def lines(document: dict[str, Any]) -> str:
+    """Return JSON with a line a record."""
+    text = json.dumps(document, separators=(",", ":"))
+    return text.replace('{"seed"', '\n{"seed"').replace('"varied":', '\n"varied":') + "\n"
 
 
 def show_outside(console: Console, setting: str, records: list[dict[str, Any]]) -> None:
