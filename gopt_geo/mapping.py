@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from gopt_geo.aoi import AoiMask
-from gopt_geo.errors import BandError, GoptGeoError, GridError, OutputError
+from gopt_geo.errors import OutputError
 from gopt_geo.grid import Window, crop, lattice
 from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
 from gopt_geo.outputs.landcover import LandCoverWriter
@@ -23,8 +23,8 @@ from gopt_geo.outputs.preview import preview as draw_preview
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize
 from gopt_geo.packs import ClassInfo
-from gopt_geo.scene import BLOCK, AlignedSource, RasterSource, Scene
-from gopt_geo.scene.extent import place_scene
+from gopt_geo.scene import BLOCK, AlignedSource, Scene
+from gopt_geo.scene.labelraster import open_label_raster
 
 __all__ = ["NODATA", "Progress", "Targets", "map_rows", "open_reference", "write_map", "write_preview", "write_vectors"]
 
@@ -169,23 +169,7 @@ def open_reference(path: Path, scene: Scene) -> closing[AlignedSource]:
     GoptGeoError
         If it can't be read, has several bands, or shows other ground than the scene.
     """
-    source = RasterSource(path)
-    try:
-        if source.count != 1:
-            raise BandError(path, f"it has {source.count} bands", "give a label raster, which has one")
-        by_pixel = scene.grid.crs is None
-        if by_pixel and source.grid.shape != scene.grid.shape:
-            found = f"its shape {source.grid.shape} differs from the scene's {scene.shape}"
-            raise GridError(path, found, "--pixel-grid needs rasters of equal shape")
-        if not by_pixel:
-            if source.grid.crs is None:
-                raise GridError(path, "it has no CRS", "set it with gdal_edit -a_srs")
-            grids = {"scene": ("the scene", scene.grid), "reference": (str(path), source.grid)}
-            place_scene(grids, scene.grid, "optical")
-        return closing(AlignedSource(source, scene.grid, "nearest", by_pixel=by_pixel, cache_bytes=0))
-    except GoptGeoError:
-        source.close()
-        raise
+    return closing(open_label_raster(path, scene.grid, "the scene", mixed=True, cache_bytes=0))
 
 
 def write_preview(

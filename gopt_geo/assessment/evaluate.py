@@ -1,9 +1,9 @@
-"""A map against a reference raster on any grid."""
+"""A map against reference labels on any grid."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gopt_geo.aoi import Aoi
+from gopt_geo.assessment.boundary import BoundaryCounts, count_boundaries
+from gopt_geo.assessment.calibration import BINS, Calibration
+from gopt_geo.assessment.conventions import conventions
+from gopt_geo.assessment.mapreference import MapReference, open_map_reference
 from gopt_geo.assessment.metrics import NODATA, Scores
 from gopt_geo.errors import GoptGeoError, GridError
-from gopt_geo.grid import Window
+from gopt_geo.grid import SAME_PIXEL, Window, corner_distance
 from gopt_geo.outputs.legend import read_legend
-from gopt_geo.scene import BLOCK, AlignedSource, RasterSource
-from gopt_geo.scene.extent import place_scene
+from gopt_geo.scene import BLOCK, RasterSource
 
 __all__ = ["Assessment", "evaluate_map"]
 
@@ -30,7 +34,7 @@ class Assessment:
     Attributes
     ----------
     prediction, reference
-        The two rasters.
+        The map and the labels.
     class_values, class_names
         The K classes, in the order of the matrix.
     matrix
@@ -41,6 +45,12 @@ class Assessment:
         Over those that the map gives a class.
     notices
         What the reader of the figures should know.
+    boundary
+        Borders; None where they weren't asked for.
+    calibration
+        Of the map's confidence; None where it wasn't given.
+    aoi
+        Name of the area that the comparison is limited to.
     """
 
     prediction: str
@@ -51,12 +61,22 @@ class Assessment:
     scores: Scores
     mapped_scores: Scores
     notices: tuple[str, ...]
+    boundary: BoundaryCounts | None = None
+    calibration: Calibration | None = None
+    aoi: str | None = None
+
+    @property
+    def conventions(self) -> tuple[str, ...]:
+        """How the figures are made, a line each."""
+        bins = None if self.calibration is None else len(self.calibration.pixels)
+        return conventions(self.scores, None if self.boundary is None else self.boundary.tolerance, bins)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as plain types for JSON; undefined ones are None."""
         return {
             "prediction": self.prediction,
             "reference": self.reference,
+            "aoi": self.aoi,
             "classes": [
                 {"value": value, "name": name} for value, name in zip(self.class_values, self.class_names, strict=True)
             ],
@@ -64,6 +84,9 @@ class Assessment:
             "unpredicted_pixels": self.matrix[:, -1].tolist(),
             "scores": self.scores.to_dict(),
             "scores_of_mapped_pixels": self.mapped_scores.to_dict(),
+            "boundary": None if self.boundary is None else self.boundary.to_dict(),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "conventions": list(self.conventions),
             "notices": list(self.notices),
         }
 
@@ -73,22 +96,36 @@ def evaluate_map(
     reference: str | PathLike[str],
     class_values: Sequence[int] | None = None,
     ignore: Collection[int] = (),
+    *,
+    class_field: str | None = None,
+    aoi: Aoi | None = None,
+    confidence: str | PathLike[str] | None = None,
+    boundary: int | None = None,
 ) -> Assessment:
     """Compare a class map with reference labels, row band by row band.
 
-    The labels are taken onto the map's grid by their nearest pixel. Without a CRS on either side, rasters of
-    equal shape are compared pixel by pixel.
+    A label raster is taken onto the map's grid by its nearest pixel; of a vector file, a polygon labels the pixels
+    whose centre it holds, a point the pixel it lies in. Without a CRS on either side, rasters of equal shape are
+    compared pixel by pixel.
 
     Parameters
     ----------
     prediction
         The class map, as predict writes it. 255 and its nodata value carry no class.
     reference
-        A raster with one band of class values. Its nodata value and 255 are unlabelled.
+        A raster with one band of class values, or a vector file. The raster's nodata value and 255 are unlabelled.
     class_values
         The classes; by default those of the map's legend, and without a legend the values that occur.
     ignore
         Further values of the reference that are unlabelled.
+    class_field
+        Field of a vector file that holds the class, its value or its name in the map's legend.
+    aoi
+        Area that the comparison is limited to: pixels with their centre in it.
+    confidence
+        The map's confidence in percent, on its grid, for the calibration.
+    boundary
+        Also compare borders, which agree within this many pixels.
 
     Returns
     -------
@@ -97,75 +134,90 @@ def evaluate_map(
 
     Raises
     ------
-    SourceError
-        If a raster can't be read.
-    GridError
-        If the rasters don't overlap, or only one has a CRS.
     GoptGeoError
-        If no labelled pixel lies within the map, or values occur that are none of the classes.
+        If a file can't be read, the map and the labels show other ground or have none in common in the area, or values
+        occur that are none of the classes.
     """
-    with closing(RasterSource(prediction, [1])) as mapped, closing(_onto(mapped, reference)) as labels:
-        pairs, strange = _count_pairs(mapped, labels, ignore)
-    legend = {entry.value: entry.name for entry in read_legend(prediction)}
+    names = {entry.value: entry.name for entry in read_legend(prediction)}
+    with ExitStack() as stack:
+        mapped = stack.enter_context(closing(RasterSource(prediction, [1])))
+        area = None if aoi is None else aoi.on(mapped.grid)
+        window = Window(0, 0, *mapped.grid.shape) if area is None else area.window
+        labels = stack.enter_context(
+            closing(open_map_reference(reference, mapped, names, class_field=class_field, ignore=ignore, area=area))
+        )
+        percent = None if confidence is None else stack.enter_context(closing(_confidence(confidence, mapped)))
+        pairs, strange, calibration = _count_pairs(mapped, labels, window, percent)
+        if not pairs.any() and not strange:
+            where = "the map" if aoi is None else f"{aoi.name}, the area of interest,"
+            found = f"none of its labelled pixels lies within {where}"
+            raise GoptGeoError(reference, found, "give labels of the same ground")
+        listed = _classes(prediction, reference, pairs, strange, tuple(names), class_values)
+        borders = None if boundary is None else _borders(mapped, labels, window, listed, boundary)
+    matrix = pairs[np.ix_(listed, [*listed, NODATA])]
+    scores = Scores.from_matrix(matrix)
+    said = (*labels.notices, *(area.notices if area is not None else ()))
+    return Assessment(
+        prediction=str(prediction),
+        reference=str(reference),
+        class_values=listed,
+        class_names=tuple(names.get(value, f"class {value}") for value in listed),
+        matrix=matrix,
+        scores=scores,
+        mapped_scores=Scores.from_matrix(matrix[:, :-1]),
+        notices=(*said, *_notices(scores, len(listed), guessed=class_values is None and not names)),
+        boundary=borders,
+        calibration=calibration if confidence is not None else None,
+        aoi=None if aoi is None else aoi.name,
+    )
+
+
+def _classes(
+    prediction: str | PathLike[str],
+    reference: str | PathLike[str],
+    pairs: NDArray[np.int64],
+    strange: Collection[int | float],
+    legend: tuple[int, ...],
+    class_values: Sequence[int] | None,
+) -> tuple[int, ...]:
+    """Return the classes, after a check that no other values occur."""
     seen = np.flatnonzero(pairs.sum(axis=1)), np.flatnonzero(pairs.sum(axis=0))
     if class_values is None:
-        listed = tuple(legend) or tuple(sorted({*seen[0].tolist(), *seen[1].tolist()} - {NODATA}))
+        listed = legend or tuple(sorted({*seen[0].tolist(), *seen[1].tolist()} - {NODATA}))
     else:
         listed = tuple(int(value) for value in class_values)
         if not all(0 <= value < NODATA for value in listed) or len(set(listed)) < len(listed):
             raise ValueError(f"class values must be distinct and in 0..254: {listed}")
     _check_classes(reference, {*strange, *seen[0].tolist()}, listed)
     _check_classes(prediction, {*seen[1].tolist()} - {NODATA}, listed)
-    if not pairs.any():
-        found = "none of its labelled pixels lies within the map"
-        raise GoptGeoError(reference, found, "give labels of the same ground")
-    matrix = pairs[np.ix_(listed, [*listed, NODATA])]
-    scores = Scores.from_matrix(matrix)
-    return Assessment(
-        prediction=str(prediction),
-        reference=str(reference),
-        class_values=listed,
-        class_names=tuple(legend.get(value, f"class {value}") for value in listed),
-        matrix=matrix,
-        scores=scores,
-        mapped_scores=Scores.from_matrix(matrix[:, :-1]),
-        notices=_notices(scores, len(listed), guessed=class_values is None and not legend),
-    )
+    return listed
 
 
-def _onto(mapped: RasterSource, reference: str | PathLike[str]) -> AlignedSource:
-    """Open the reference on the map's grid, after a check that both share some ground."""
-    source = RasterSource(reference, [1])
-    without = [s.name for s in (mapped, source) if s.grid.crs is None]
-    if len(without) == 1:
+def _confidence(path: str | PathLike[str], mapped: RasterSource) -> RasterSource:
+    """Open the map's confidence, after a check that it is of the map's pixels."""
+    source = RasterSource(path, [1])
+    if source.grid.shape != mapped.grid.shape or not corner_distance(mapped.grid, source.grid) <= SAME_PIXEL:
         source.close()
-        raise GridError(without[0], "it has no CRS, and the other raster has one", "set it with gdal_edit -a_srs")
-    if without and source.grid.shape != mapped.grid.shape:
-        source.close()
-        found = f"without a CRS, its shape {source.grid.shape} differs from the map's {mapped.grid.shape}"
-        raise GridError(reference, found, "give a reference of the same pixels")
-    try:
-        if not without:
-            grids = {"map": (mapped.name, mapped.grid), "reference": (source.name, source.grid)}
-            place_scene(grids, mapped.grid, "optical")
-        return AlignedSource(source, mapped.grid, "nearest", by_pixel=bool(without))
-    except GridError:
-        source.close()
-        raise
+        found = f"its pixels aren't those of {mapped.name}"
+        raise GridError(path, found, "give the confidence that predict wrote beside this map")
+    return source
+
+
+def _bands(window: Window) -> Iterator[Window]:
+    for row in range(window.row, window.row_stop, BLOCK):
+        yield Window(row, window.col, min(BLOCK, window.row_stop - row), window.width)
 
 
 def _count_pairs(
-    mapped: RasterSource, labels: AlignedSource, ignore: Collection[int]
-) -> tuple[NDArray[np.int64], set[int | float]]:
-    """Count (reference, mapped) pairs of values, [256, 256]; and reference values that no class can have."""
+    mapped: RasterSource, labels: MapReference, window: Window, percent: RasterSource | None
+) -> tuple[NDArray[np.int64], set[int | float], Calibration]:
+    """Count (reference, mapped) pairs of values, [256, 256]; reference values that no class can have; calibration."""
     pairs = np.zeros((_VALUES, _VALUES), np.int64)
     strange: set[int | float] = set()
-    height, width = mapped.grid.shape
-    for row in range(0, height, BLOCK):
-        window = Window(row, 0, min(BLOCK, height - row), width)
-        (truth,), labelled = labels.read(window)
-        (found,), classified = mapped.read(window)
-        labelled = labelled & (truth != NODATA) & ~np.isin(truth, list(ignore))
+    calibration = Calibration.empty(BINS)
+    for band in _bands(window):
+        truth, labelled = labels.read(band)
+        (found,), classified = mapped.read(band)
         possible = (truth >= 0) & (truth < _VALUES) & (truth == np.floor(truth))
         strange.update(float(v) for v in np.unique(truth[labelled & ~possible]))
         use = labelled & possible
@@ -175,7 +227,37 @@ def _count_pairs(
             _check_classes(mapped.name, {float(v) for v in np.unique(column[wrong])}, ())
         cells = truth[use].astype(np.int64) * _VALUES + column.astype(np.int64)
         pairs += np.bincount(cells, minlength=_VALUES**2).reshape(_VALUES, _VALUES)
-    return pairs, strange
+        if percent is not None:
+            calibration += _calibrate(percent, band, use & classified & (found != NODATA), truth == found)
+    return pairs, strange, calibration
+
+
+def _calibrate(percent: RasterSource, band: Window, use: NDArray[np.bool_], right: NDArray[np.bool_]) -> Calibration:
+    (values,), known = percent.read(band)
+    values, right = values[use & known], right[use & known]
+    if values.size and not (values.min() >= 0 and values.max() <= 100):
+        found = f"it holds {float(values.max() if values.max() > 100 else values.min()):g}, which is no percentage"
+        raise GoptGeoError(percent.name, found, "give the confidence that predict wrote beside this map")
+    return Calibration.of_confidence(values.astype(np.float64) / 100, right, BINS)
+
+
+def _borders(
+    mapped: RasterSource, labels: MapReference, window: Window, listed: Sequence[int], tolerance: int
+) -> BoundaryCounts:
+    index = np.full(_VALUES, NODATA, np.uint8)
+    index[list(listed)] = np.arange(len(listed))
+
+    def truth(part: Window) -> NDArray[np.uint8]:
+        values, labelled = labels.read(part)
+        return index[np.where(labelled, values, NODATA).astype(np.uint8)]
+
+    def classes(part: Window) -> NDArray[np.uint8]:
+        (values,), known = mapped.read(part)
+        # only labelled pixels were checked, and others may hold what no class is
+        known = known & (values >= 0) & (values < _VALUES) & (values == np.floor(values))
+        return index[np.where(known, values, NODATA).astype(np.uint8)]
+
+    return count_boundaries(truth, classes, window, len(listed), tolerance)
 
 
 def _check_classes(subject: str | PathLike[str], values: Collection[int | float], classes: Collection[int]) -> None:

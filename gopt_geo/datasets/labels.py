@@ -18,10 +18,11 @@ from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms, ch
 from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
 from gopt_geo.datasets.classes import ClassTable, checked_classes
 from gopt_geo.datasets.compat import make_index
-from gopt_geo.errors import BandError, DatasetError, GridError
+from gopt_geo.errors import DatasetError, GridError
 from gopt_geo.grid import GeoBox, Window
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import AlignedSource, RasterSource
+from gopt_geo.scene.labelraster import check_label_raster
 from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels
 
 __all__ = ["RasterLabels", "VectorLabels"]
@@ -83,7 +84,7 @@ class RasterLabels(SceneDataset):
     def _open(self, grid: GeoBox | None) -> None:
         source = RasterSource(self._name)
         try:
-            _check_label_raster(source)
+            check_label_raster(source)
             self._own_grid = source.grid
             self.grid = source.grid if grid is None else grid
             aligned = AlignedSource(source, self.grid, self._resampling, cache_bytes=0)
@@ -138,13 +139,6 @@ class _LabelBlocks:
         mask = np.full(block.shape, IGNORED, np.uint8)
         mask[valid] = _indexes(labels[valid], self.classes, self.name)
         return (mask,)
-
-
-def _check_label_raster(source: RasterSource) -> None:
-    if source.count != 1:
-        raise BandError(source.name, f"it has {source.count} bands", "give a label raster, which has one")
-    if source.grid.crs is None:
-        raise GridError(source.name, "it has no CRS", "set it with gdal_edit -a_srs")
 
 
 class VectorLabels(SceneDataset):
