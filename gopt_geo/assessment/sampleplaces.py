@@ -70,18 +70,18 @@ def place_units(table: UnitTable, frame: MapFrame, aoi: Aoi | None, *, other_str
     mapped = frame.at(table.rows, table.cols)
     if table.stratum is None:
         return Placed(mapped, *_counted_strata(table, frame, mapped))
+    strata, members = _told_strata(table)
+    if aoi is not None:
+        counted = frame.strata()
+        if not (np.array_equal(counted.values, strata.values) and np.array_equal(counted.pixels, strata.pixels)):
+            found = f"the sample was drawn from other ground, or from another map than {frame.name}"
+            raise SampleError("--aoi", found, "give the same area, or leave it out")
     differ = int((mapped != table.stratum).sum())
     if differ:
         found = f"{differ} of {len(mapped)} sampled pixels have another class than in {table.map}, which was sampled"
         raise SampleError(frame.name, found, "give that map; of another one with its strata, say --other-strata")
-    strata, members = _told_strata(table)
-    strata = FrameStrata(
-        strata.values, strata.pixels, strata.areas, tuple(frame.class_name(v) for v in strata.values.tolist())
-    )
-    if aoi is not None:
-        counted = frame.strata()
-        if not (np.array_equal(counted.values, strata.values) and np.array_equal(counted.pixels, strata.pixels)):
-            raise SampleError("--aoi", "the sample was drawn from other ground", "give the same area, or leave it out")
+    names = tuple(frame.class_name(value) for value in strata.values.tolist())
+    strata = FrameStrata(strata.values, strata.pixels, strata.areas, names)
     return Placed(mapped, strata, members, _lost(table))
 
 
@@ -127,7 +127,8 @@ def _elsewhere(table: UnitTable, frame: MapFrame) -> _Int:
         without = frame.name if frame.grid.crs is None else table.name
         raise SampleError(without, "it has no place on the ground (geometries, CRS)", "give one with a CRS")
     x, y = Transformer.from_crs(table.crs, frame.grid.crs.proj, always_xy=True).transform(*table.points.T)
-    cols, rows = (~frame.grid.affine) * (x, y)
+    a, b, c, d, e, f = (~frame.grid.affine)[:6]
+    cols, rows = a * x + b * y + c, d * x + e * y + f
     inside = np.isfinite(rows) & np.isfinite(cols)
     row, col = (np.where(inside, np.floor(np.where(inside, v, 0)), -1).astype(np.int64) for v in (rows, cols))
     mapped = frame.at(row, col)
