@@ -35,6 +35,7 @@ __all__ = [
     "read_pack",
     "sample",
     "simulate_files",
+    "train",
     "vectorize",
 ]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from gopt_geo.assessment.evaluate import Assessment, evaluate_map
+from gopt_geo.assessment.evaluate import Assessment
 from gopt_geo.coregistration import CoregisterReport, coregister
 from gopt_geo.description import describe, describe_pair
 from gopt_geo.errors import GoptGeoError, GridError, OutputError
+from gopt_geo.evaluation import PackAssessment, evaluate, evaluate_pack
 from gopt_geo.groups import picture_groups
 from gopt_geo.mapping import Progress
 from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
@@ -27,9 +28,16 @@ from gopt_geo.simulate import SceneSpec, write_scene
 from gopt_geo.sources import SourceOptions
 from gopt_geo.training.datacheck import check_training
 
+if TYPE_CHECKING:
+    from gopt_geo.training.config import TrainConfig
+    from gopt_geo.training.progress import TrainProgress
+    from gopt_geo.training.run import TrainReport
+
 __all__ = [
+    "Assessment",
     "CoregisterReport",
     "FoundScene",
+    "PackAssessment",
     "PredictReport",
     "Progress",
     "SampleAssessment",
@@ -37,19 +45,16 @@ __all__ = [
     "check_training",
     "coregister",
     "evaluate",
+    "evaluate_pack",
     "evaluate_sample",
     "find_scene",
     "info",
     "predict",
     "sample",
     "simulate_files",
+    "train",
     "vectorize",
 ]
-
-
-def evaluate(prediction: StrPath, reference: StrPath) -> Assessment:
-    """Compare a land-cover map with a label raster; see `gopt_geo.assessment.evaluate.evaluate_map`."""
-    return evaluate_map(prediction, reference)
 
 
 def info(
@@ -106,6 +111,20 @@ def info(
         raise GoptGeoError("--groups", found, "give both: gopt-geo info OPTICAL SAR --groups groups.png [--pack PACK]")
     described = describe_pair(path, sar)
     return {**described, "groups": picture_groups(path, sar, groups, **options)}
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[TrainProgress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TrainReport:
+    """Train a prompt pack; see `gopt_geo.training.run.train`."""
+    from gopt_geo.training import run  # Lightning takes seconds that the other verbs have no use for
+
+    return run.train(config, resume=resume, overwrite=overwrite, progress=progress, say=say)
 
 
 def vectorize(
