@@ -63,19 +63,21 @@ def _figures(progress: Progress) -> list[str]:
 
 @dataclass
 class _Stage:
-    """When a stage began, and its latest line."""
+    """When a stage began, its latest line, and whether it had begun before."""
 
     start: float
     first_done: int
     last_time: float
     last_done: int
     seen: int
+    again: bool
 
 
 class PlainLines:
     """One line about every ten seconds or ten per cent, whichever comes first, at most one a second.
 
     A stage may be left for another and come back, as training does for validation; one that begins anew counts anew.
+    The end of a stage is always told, unless it went quickly and not for the first time.
 
     Parameters
     ----------
@@ -96,11 +98,11 @@ class PlainLines:
         now, done, total = self._now(), progress.done, max(progress.total, 1)
         stage = self._stages.get(progress.stage)
         if stage is None or done < stage.seen:
-            self._stages[progress.stage] = _Stage(now, done, now, done, done)
+            self._stages[progress.stage] = _Stage(now, done, now, done, done, stage is not None)
             return
         stage.seen = done
         waited = now - stage.last_time
-        finished = done >= total > stage.last_done
+        finished = done >= total > stage.last_done and not stage.again
         if not finished and (waited < 1.0 or (waited < 10.0 and done - stage.last_done < total / 10)):
             return
         stage.last_time, stage.last_done = now, done

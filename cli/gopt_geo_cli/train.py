@@ -29,6 +29,7 @@ from gopt_geo_cli.trainoptions import (
 
 if TYPE_CHECKING:
     from gopt_geo.training.config import TrainConfig
+    from gopt_geo.training.run import TrainReport
 
 __all__ = ["train"]
 
@@ -197,5 +198,16 @@ def _run(config: TrainConfig, file: Path | None, *, dry_run: bool, resume: bool,
             api.check_training(config, say=say)
             return
         report = api.train(config, resume=resume, overwrite=overwrite, progress=show, say=say)
-    say_notices(report.notices)
+    say_notices([*report.notices, _summary(report)])
     say_written([report.pack])
+
+
+def _summary(report: TrainReport) -> str:
+    """Return what came out, in a line."""
+    parts = [
+        f"{name} mIoU {found['scores']['mean_iou']:.4f}"
+        for name, found in (("validation", report.validation), ("test", report.test))
+        if found is not None and found["scores"]["mean_iou"] is not None
+    ]
+    steps = f"{report.steps} steps in {report.seconds:.1f} s, of which step {report.best_step} is kept"
+    return ", ".join([steps, *parts, f"temperature {report.temperature:.3g}"])

@@ -27,9 +27,10 @@ def check_training(config: TrainConfig, *, say: Callable[[str], None] | None = N
     Raises
     ------
     GoptGeoError
-        If the training couldn't begin: for want of data, labels, or the backbone.
+        If the training couldn't begin: for want of data, labels, the backbone or a device, or as sizes don't fit it.
     """
     from gopt_geo.training.data import open_training_data
+    from gopt_geo.training.setup import set_up
 
     backbone = load_backbone(config.model.backbone, weights=config.model.backbone_weights)
     with open_training_data(
@@ -38,6 +39,8 @@ def check_training(config: TrainConfig, *, say: Callable[[str], None] | None = N
         in_chans=backbone.in_chans,
         channel_names=backbone.expects.bands,
     ) as data:
-        for line in data.report.lines() if say is not None else ():
-            say(line)
+        if say is not None:
+            for line in data.report.lines():
+                say(line)
+        set_up(config, data, backbone)
         return data.report

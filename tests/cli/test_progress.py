@@ -120,6 +120,17 @@ def test_a_stage_that_begins_anew_counts_anew() -> None:
     assert first == second == "train: validate 100 %, 5 of 5 tiles, 0.5 tiles/s"
 
 
+def test_quick_repetitions_of_a_stage_are_passed_over() -> None:
+    out, clock = io.StringIO(), [0.0]
+    show = PlainLines("train", out, now=lambda: clock[0])
+    for seconds, done in ((0, 0), (0.5, 5), (1, 0), (1.5, 5), (2, 0), (4, 5)):
+        clock[0] = seconds
+        show(Training("validate", done, 5, unit="tiles"))
+    first, slow = out.getvalue().splitlines()
+    assert first.endswith("10 tiles/s")
+    assert slow.endswith("2.5 tiles/s")
+
+
 def test_a_terminal_shows_figures_and_lines_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

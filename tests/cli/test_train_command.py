@@ -31,11 +31,21 @@ class Recorder(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("gopt_geo.api")
         self.calls: list[tuple[str, TrainConfig, dict[str, Any]]] = []
+        self.test: dict[str, Any] | None = {"scores": {"mean_iou": 0.25}}
 
     def train(self, config: TrainConfig, **options: Any) -> Any:
         self.calls.append(("train", config, options))
         options["say"]("classes: 2")
-        return types.SimpleNamespace(pack=Path("runs/x/pack.gopt.safetensors"), notices=("mIoU 0.5",))
+        return types.SimpleNamespace(
+            pack=Path("runs/x/pack.gopt.safetensors"),
+            notices=("warning: few labels",),
+            steps=60,
+            best_step=48,
+            seconds=12.34,
+            temperature=0.756638,
+            validation={"scores": {"mean_iou": 0.5}},
+            test=self.test,
+        )
 
     def check_training(self, config: TrainConfig, **options: Any) -> None:
         self.calls.append(("check", config, options))
@@ -76,7 +86,16 @@ def test_a_scene_by_options_alone(api: Recorder) -> None:
     assert callable(options.pop("say"))
     assert options == {"resume": False, "overwrite": False}
     assert found.stdout == "runs/x/pack.gopt.safetensors\n"
-    assert found.stderr == "classes: 2\nnote: mIoU 0.5\n"
+    assert found.stderr.splitlines() == [
+        "classes: 2",
+        "warning: few labels",
+        "note: 60 steps in 12.3 s, of which step 48 is kept, validation mIoU 0.5000, test mIoU 0.2500,"
+        " temperature 0.757",
+    ]
+    for nothing in (None, {"scores": {"mean_iou": None}}):
+        api.test = nothing
+        said = run("train", "--optical", "o.tif", "--labels", "l.gpkg", "-o", "runs/x").stderr
+        assert said.endswith("kept, validation mIoU 0.5000, temperature 0.757\n")
 
 
 @pytest.mark.brief
