@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gopt_geo.api import (
         coregister,
         evaluate,
+        evaluate_pack,
         evaluate_sample,
         find_scene,
         info,
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "coregister",
     "evaluate",
+    "evaluate_pack",
     "evaluate_sample",
     "find_scene",
     "info",

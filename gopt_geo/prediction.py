@@ -37,7 +37,7 @@ from gopt_geo.scene.bandfiles import Source, source_name
 from gopt_geo.scene.shift.placing import place_sources
 from gopt_geo.sources import SceneInputs, SceneOptions, check_modalities, odd_pixel_size
 
-__all__ = ["PredictReport", "choose_pack", "predict"]
+__all__ = ["PredictReport", "choose_device", "choose_pack", "predict"]
 
 _LITTLE_SHARED = 0.5  # below this a map from two rasters is mostly one from a single raster: worth a warning
 
@@ -98,6 +98,8 @@ def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
 
 def _check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: bool) -> list[str]:
     """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found."""
+    if meta.resolution_m is None:
+        return [f"the pixel size isn't checked: the pack {meta.title!r} doesn't know the one it was trained at"]
     if scene.grid.crs is None:
         return [f"no CRS: the pixel size can't be checked against the pack's {meta.resolution_m:g} m"]
     found = odd_pixel_size(scene, meta)
@@ -109,8 +111,14 @@ def _check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: bo
     return [f"warning: {found}; mapped as asked"]
 
 
-def _device(name: str) -> torch.device:
-    """Resolve ``auto`` and refuse a device that isn't there."""
+def choose_device(name: str) -> torch.device:
+    """Resolve ``auto``, ``cpu`` or ``cuda[:n]``.
+
+    Raises
+    ------
+    GoptGeoError
+        If there is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wrong = GoptGeoError(f"--device {name}", "there is no such device here", "use auto, cpu or cuda[:n]")
@@ -146,7 +154,7 @@ def _options(
         blend=blend,
         readers=readers,
         max_memory=parse_bytes(max_memory) if max_memory is not None else None,
-        device=_device(device),
+        device=choose_device(device),
     )
 
 

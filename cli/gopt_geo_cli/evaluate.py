@@ -1,73 +1,164 @@
-"""``gopt-geo evaluate``: a land-cover map against reference labels."""
+"""``gopt-geo evaluate``: a land-cover map against reference labels, or a pack on labelled ground."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+import re
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gopt_geo_cli.options import BackboneWeightsOption
+from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.say import say_notices, say_written
+from gopt_geo_cli.scoretables import score_lines
 
 __all__ = ["evaluate"]
 
 
+class Split(Enum):
+    """A part of labelled ground."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def _scales(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\s*\d*\.?\d+(\s*,\s*\d*\.?\d+)*\s*", text):
+        raise typer.BadParameter(f"{text!r} is no list of sizes, such as 0.75,1,1.25", param_hint="'--scales'")
+    return tuple(float(part) for part in text.split(","))
+
+
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="Land-cover raster.")],
-    reference: Annotated[Path, typer.Option(help="Label raster, any grid: taken onto the map's grid, nearest.")],
+    prediction: Annotated[
+        Path | None, typer.Argument(metavar="PREDICTION", help="Land-cover raster; or --pack and --config instead.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Of PREDICTION: label raster, or a vector file with --class-field; any grid.")
+    ] = None,
+    class_field: Annotated[
+        str | None, typer.Option(help="Field of a vector file that holds the class, by value or name.")
+    ] = None,
+    aoi: Annotated[
+        str | None, typer.Option(help="Compare there alone: a vector file, WKT, or minx,miny,maxx,maxy.")
+    ] = None,
+    aoi_crs: Annotated[
+        str | None, typer.Option(help="CRS of an area given as text; else longitude and latitude (EPSG:4326).")
+    ] = None,
+    ignore: Annotated[
+        list[int] | None, typer.Option(help="Value of the reference that means: not labelled. May be repeated.")
+    ] = None,
+    confidence: Annotated[
+        Path | None, typer.Option(help="Confidence raster of PREDICTION, in percent: adds its calibration.")
+    ] = None,
+    pack: Annotated[Path | None, typer.Option(help="Instead of PREDICTION: evaluate this prompt pack.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Of --pack: configuration that names data set or scene, and split.")
+    ] = None,
+    split: Annotated[Split | None, typer.Option(help="Of --config: which part; else test.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Of --config: the data set's folder, instead of its own.")] = None,
+    multi_scale: Annotated[
+        bool,
+        typer.Option("--multi-scale", help="Of --pack: also the figures averaged over sizes 0.5 to 1.75, mirrored."),
+    ] = False,
+    scales: Annotated[
+        str | None, typer.Option(metavar="S,S,...", help="Of --pack: also the figures averaged over these sizes.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Of --pack: average mirrored tiles, too.")] = False,
+    backbone_weights: BackboneWeightsOption = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Of --pack: tile side in pixels; else the configuration's, else the pack's.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Of --pack: overlap of tiles in pixels; likewise.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of --pack: tiles a forward pass.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of --pack: auto, cpu or cuda[:n]; else auto.")] = None,
+    boundary: Annotated[
+        int | None, typer.Option(min=0, help="Pixels within which borders agree; else 3, or the configuration's.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures to this .json.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .json if it exists.")] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also draw confusion matrix, classes and reliability diagram into this folder."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
-    """Compare PREDICTION with reference labels: confusion matrix, IoU of each class, mIoU, OA and kappa."""
-    from gopt_geo import api
-    from gopt_geo.outputs.staging import Staging
+    """Compare PREDICTION with reference labels, or evaluate a pack on a part of a configured data set or scene.
 
-    with ExitStack() as stack:
-        staging = stack.enter_context(Staging(overwrite, inputs=[prediction, reference])) if json_file else None
-        staged = staging.path(json_file, endings=(".json",)) if staging and json_file else None
-        assessment = api.evaluate(prediction, reference)
+    Confusion matrix; IoU, F1, user's and producer's accuracy and boundary F1 of each class; mIoU, OA, kappa and
+    calibration.
+
+    Such as: gopt-geo evaluate landcover.tif --reference labels.gpkg --class-field class --json scores.json
+
+    Or: gopt-geo evaluate --pack runs/x/pack.gopt.safetensors --config configs/ombria.yaml --split test --multi-scale
+    """
+    of_map = {
+        "reference": reference,
+        "class_field": class_field,
+        "aoi": aoi,
+        "aoi_crs": aoi_crs,
+        "ignore": tuple(ignore or ()),
+        "confidence": confidence,
+    }
+    of_pack = {
+        "config": config,
+        "split": split.value if split is not None else None,
+        "root": root,
+        "multi_scale": multi_scale,
+        "scales": _scales(scales),
+        "flip": flip,
+        "backbone_weights": backbone_weights,
+        "tile_size": tile_size,
+        "overlap": overlap,
+        "batch_size": batch_size,
+        "device": device,
+    }
+    _check_kind(prediction, pack, of_map, of_pack)
+    given = {
+        name: value for name, value in (of_map if pack is None else of_pack).items() if value not in (None, (), False)
+    }
+    if boundary is not None:
+        given["boundary"] = boundary
+    from gopt_geo.outputs.evaluationfiles import EvaluationFiles
+
+    inputs = [path for path in (prediction, reference, confidence, pack, config) if path is not None]
+    with EvaluationFiles(json_file, figures, overwrite=overwrite, inputs=inputs) as files:
+        assessment = _assess(prediction, pack, given)
         found = assessment.to_dict()
-        if staging and staged:
-            staged.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            staging.publish()
-    _print_tables(found)
+        written = files.write(found)
+    for line in score_lines(found):
+        typer.echo(line)
     say_notices(assessment.notices)
-    if json_file:
-        say_written([json_file])
+    say_written(written)
 
 
-def _print_tables(found: Mapping[str, Any]) -> None:
-    """Print the figures of ``Assessment.to_dict()``: the confusion matrix, then a line a class, then the whole."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def _assess(prediction: Any, pack: Path | None, given: dict[str, Any]) -> Any:
+    from gopt_geo import api
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=10_000)  # a log or a pipe takes lines of any length; folded figures can't be read
-    names, scores = [escape(entry["name"]) for entry in found["classes"]], found["scores"]
-    matrix = Table("", title="Confusion matrix in pixels (down: reference, across: map)", title_justify="left")
-    for name in (*names, "no class"):
-        matrix.add_column(name, justify="right")
-    for name, row, missed in zip(names, found["confusion_matrix"], found["unpredicted_pixels"], strict=True):
-        matrix.add_row(name, *(str(count) for count in row), str(missed))
-    console.print(matrix)
-    classes = Table("value", "class", "IoU", "producer's accuracy", "user's accuracy")
-    for entry, name, *figures in zip(
-        found["classes"], names, scores["iou"], scores["producers_accuracy"], scores["users_accuracy"], strict=True
-    ):
-        classes.add_row(str(entry["value"]), name, *(_figure(value) for value in figures))
-    console.print(classes)
-    console.print(
-        f"mIoU {_figure(scores['mean_iou'])}   OA {_figure(scores['overall_accuracy'])}   "
-        f"kappa {_figure(scores['kappa'])}   over {scores['pixels']} pixels"
-    )
+    if pack is None:
+        return api.evaluate(prediction, given.pop("reference"), **given)
+    with progress_display("evaluate") as show:
+        return api.evaluate_pack(pack, given.pop("config"), **given, progress=show)
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _check_kind(prediction: Path | None, pack: Path | None, of_map: dict[str, Any], of_pack: dict[str, Any]) -> None:
+    """Refuse options of one kind with the other."""
+    from gopt_geo.errors import GoptGeoError
+
+    if (prediction is None) == (pack is None):
+        found = "there is nothing to evaluate" if pack is None else "a map and a pack are given"
+        raise GoptGeoError("evaluate", found, "give PREDICTION and --reference, or --pack and --config")
+    kind, needed, others = ("PREDICTION", "reference", of_pack) if pack is None else ("--pack", "config", of_map)
+    for name, value in others.items():
+        if value not in (None, (), False):
+            option = f"--{name.replace('_', '-')}"
+            raise GoptGeoError(option, f"it doesn't serve {kind}", "leave it out")
+    if (of_map if pack is None else of_pack)[needed] is None:
+        raise GoptGeoError(kind, f"--{needed} is missing", f"add --{needed}")

@@ -27,7 +27,7 @@ class Recorder(types.ModuleType):
         self.results: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("predict", "evaluate", "vectorize", "info", "simulate_files"):
+        if name not in ("predict", "evaluate", "evaluate_pack", "vectorize", "info", "simulate_files"):
             raise AttributeError(name)
 
         def verb(*args: Any, **kwargs: Any) -> Any:
@@ -199,13 +199,16 @@ def test_evaluate_prints_tables_and_writes_json(api: Recorder, assessment: Asses
     assert run.exit_code == 0, run.output
     assert api.calls == [("evaluate", (Path("m.tif"), Path("l.tif")), {})]
     assert json.loads(target.read_text()) == assessment.to_dict()
-    lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in run.stdout.splitlines()]
-    assert "water forest [dense] road no class" in lines
-    assert "forest [dense] 4 12345678 0 2" in lines
-    assert "1 water 0.7500 0.8333 0.8824" in lines  # 30 / (36 + 34 - 30), 30 / 36, 30 / 34
-    assert "3 road - - -" in lines
-    assert lines[-2].startswith("mIoU 0.8750 OA 1.0000 kappa 0.8")
-    assert lines[-2].endswith(" over 12345720 pixels")
+    lines = [" ".join(line.split()) for line in run.stdout.splitlines()]
+    assert "1 2 3 no class" in lines
+    assert "2 forest [dense] 4 12345678 0 2" in lines
+    assert "1 water 0.7500 0.8571 0.8824 0.8333" in lines  # 30 / (36 + 34 - 30), 60 / 70, 30 / 34, 30 / 36
+    assert "3 road - - - -" in lines
+    assert any(line.startswith("mIoU 0.8750 OA 1.0000 kappa 0.8") for line in lines)
+    assert "over 12345720 pixels" in lines
+    assert all(len(line) <= 80 for line in run.stdout.splitlines())
+    assert "kappa = (OA - pe) / (1 - pe)" in run.stdout
+    assert lines[-1] == str(target)
     assert run.stderr == "note: 1 of 3 classes left out\n"
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
 
@@ -225,6 +228,58 @@ def test_evaluate_json_is_not_overwritten(api: Recorder, assessment: Assessment,
 
 def test_evaluate_needs_a_reference(api: Recorder) -> None:
     assert _run("evaluate", "m.tif").exit_code == 2
+
+
+def test_evaluate_hands_on_what_is_said_of_a_map(api: Recorder, assessment: Assessment) -> None:
+    api.results["evaluate"] = assessment
+    said = ["--class-field", "kind", "--aoi", "0,0,1,1", "--ignore", "0", "--ignore", "9", "--boundary", "2"]
+    run = _run("evaluate", "m.tif", "--reference", "l.gpkg", *said, "--confidence", "c.tif")
+    assert run.exit_code == 0, run.output
+    ((_, args, kwargs),) = api.calls
+    assert args == (Path("m.tif"), Path("l.gpkg"))
+    assert kwargs == {
+        "class_field": "kind",
+        "aoi": "0,0,1,1",
+        "ignore": (0, 9),
+        "confidence": Path("c.tif"),
+        "boundary": 2,
+    }
+
+
+def test_evaluate_hands_on_what_is_said_of_a_pack(api: Recorder, assessment: Assessment) -> None:
+    api.results["evaluate_pack"] = assessment
+    run = _run("evaluate", "--pack", "p", "--config", "c.yaml", "--split", "val", "--scales", "0.5, 1", "--flip")
+    assert run.exit_code == 0, run.output
+    ((name, args, kwargs),) = api.calls
+    assert (name, args) == ("evaluate_pack", (Path("p"), Path("c.yaml")))
+    assert callable(kwargs.pop("progress"))
+    assert kwargs == {"split": "val", "scales": (0.5, 1.0), "flip": True}
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "evaluate: there is nothing to evaluate; give PREDICTION and --reference, or --pack and --config"),
+        (["m.tif", "--pack", "p"], "evaluate: a map and a pack are given"),
+        (["m.tif", "--reference", "l.tif", "--flip"], "--flip: it doesn't serve PREDICTION"),
+        (["m.tif", "--reference", "l.tif", "--config", "c"], "--config: it doesn't serve PREDICTION"),
+        (["--pack", "p", "--config", "c", "--aoi", "a"], "--aoi: it doesn't serve --pack"),
+        (["--pack", "p"], "--pack: --config is missing"),
+        (["m.tif"], "PREDICTION: --reference is missing"),
+    ],
+)
+def test_evaluate_refuses_what_does_not_go_together(api: Recorder, given: list[str], said: str) -> None:
+    run = _run("evaluate", *given)
+    assert (run.exit_code, api.calls) == (2, [])
+    assert run.stderr.startswith(f"error: {said}")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [["--scales", "a"], ["--scales", "-1"], ["--split", "all"], ["--boundary", "-1"]])
+def test_evaluate_refuses_unknown_choices(api: Recorder, wrong: list[str]) -> None:
+    assert _run("evaluate", "--pack", "p", "--config", "c", *wrong).exit_code == 2
+    assert api.calls == []
 
 
 def test_vectorize(api: Recorder) -> None:
