@@ -147,7 +147,7 @@ class PackMeta(_Strict):
     modalities
         By name, the primary one first.
     resolution_m
-        Pixel size of the training data on the ground, in metres.
+        Pixel size of the training data on the ground, in metres; None where nothing tells (images without a place).
     tile_size, overlap
         Recommended for prediction, in pixels: 8 to 8192, and at most half of it.
     temperature
@@ -165,7 +165,7 @@ class PackMeta(_Strict):
     config: GoptConfig
     classes: tuple[ClassInfo, ...]
     modalities: dict[str, ModalityInfo]
-    resolution_m: float = Field(gt=0)
+    resolution_m: float | None = Field(gt=0)
     tile_size: int = Field(ge=8, le=_LARGEST_TILE)
     overlap: int = Field(ge=0)
     temperature: float = Field(default=1.0, gt=0)

@@ -261,9 +261,9 @@ def check_modalities(pack: Pack, names: Iterable[str]) -> None:
 def odd_pixel_size(scene: Scene, meta: PackMeta) -> str | None:
     """Say what was found where a scene's pixels are more than 1.5 times larger or smaller than the pack's.
 
-    None where they aren't, or where the scene has no CRS to tell.
+    None where they aren't, or where the scene has no CRS to tell, or the pack doesn't know the size of its own.
     """
-    if scene.grid.crs is None:
+    if scene.grid.crs is None or meta.resolution_m is None:
         return None
     size = pixel_size_m(scene.grid)
     ratio = max(size / meta.resolution_m, meta.resolution_m / size) if size > 0 else math.inf

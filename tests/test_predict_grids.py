@@ -13,6 +13,7 @@ from affine import Affine
 
 from gopt_geo.errors import GridError, OutputError, ResolutionError
 from gopt_geo.grid import corner_distance, grid_of, whole_pixel_offset
+from gopt_geo.packs import read_pack, write_pack
 from gopt_geo.prediction import PredictReport
 from gopt_geo.simulate import SceneSpec, write_scene
 
@@ -64,6 +65,13 @@ def test_far_resolution_is_refused_or_accepted_or_resampled(
     assert not any("pixels of" in n for n in report.notices)
     assert pixels(tmp_path / "fine.tif").shape == (96, 128)
     assert grid(tmp_path / "fine.tif").affine[:6] == (10, 0, 600000, 0, -10, 5400000)
+
+
+def test_a_pack_that_knows_no_pixel_size_maps_any(run: Run, scene: Files, tiny_pack: Path, tmp_path: Path) -> None:
+    pack = read_pack(tiny_pack)
+    write_pack(tmp_path / "chips.safetensors", pack.meta.model_copy(update={"resolution_m": None}), pack.state)
+    report = run("map.tif", pack=tmp_path / "chips.safetensors", resolution=20.0)
+    assert any("the pixel size isn't checked: the pack 'tiny'" in notice for notice in report.notices)
 
 
 @pytest.mark.parametrize("size", [14.9, 15.1, 6.7, 6.6])
