@@ -131,7 +131,7 @@ def choose_part(
         parts["train"] = [name for i, name in enumerate(whole) if (i + 1) % hold_out]
         counted = f"{len(parts['val'])} of {len(whole)} training images"
         notices.append(f"{subject}: validation is {counted}, the last of every {hold_out} in the order of the names")
-    if "val" in parts:
+    if {"train", "val"} <= set(parts):
         parts["train+val"] = sorted([*parts["train"], *parts["val"]], key=natural)
     if split not in parts:
         hint = "; hold_out=10 makes a val of train" if split == "val" else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gopt_geo.datasets.base import Sample, SceneDataset, is_grid
+from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, is_grid
 from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
 from gopt_geo.datasets.geo import ScenePairs
 from gopt_geo.errors import DatasetError
@@ -132,6 +134,8 @@ class LabelledScene(ScenePairs):
     Made by ``LabelledScene.of((images, labels))``, `SceneImages` first.
     """
 
+    _lookup: NDArray[np.uint8] | None = None
+
     @property
     def images(self) -> SceneImages:
         """The images."""
@@ -139,20 +143,30 @@ class LabelledScene(ScenePairs):
         assert isinstance(images, SceneImages)
         return images
 
+    def keeping(self, classes: Sequence[int]) -> Self:
+        """Return the data set with some of its classes alone, renumbered in their order; the others are ignored."""
+        kept = copy.copy(self)
+        kept._lookup = np.full(256, IGNORED, np.uint8)
+        kept._lookup[np.asarray(classes, np.int64)] = np.arange(len(classes), dtype=np.uint8)
+        return kept
+
     def read_labels(self, window: Window) -> NDArray[np.uint8]:
         """Return the labels of a window that count, uint8 [h, w]; see `SceneDataset.read_labels`."""
-        mask = super().read_labels(window)
-        if (mask != 255).any():
-            mask[~self.images.seen(window)] = 255
+        mask = self.all_labels(window)
+        if (mask != IGNORED).any():
+            mask[~self.images.seen(window)] = IGNORED
         return mask
 
     def all_labels(self, window: Window) -> NDArray[np.uint8]:
         """Return the labels of a window, those that no image shows too, uint8 [h, w]."""
-        return super().read_labels(window)
+        mask = super().read_labels(window)
+        return mask if self._lookup is None else self._lookup[mask]
 
     def cut(self, window: Window) -> Sample:
         """Return a sample without ``bounds`` and ``transform``, hidden as the part of a split says."""
         sample = self._shown(window)
+        if self._lookup is not None:
+            sample["mask"] = torch.from_numpy(self._lookup)[sample["mask"]].long()
         seen = torch.stack([sample[f"validity_{name}"] for name in self.images.modalities]).any(dim=0)
-        sample["mask"].masked_fill_(~seen, 255)
+        sample["mask"].masked_fill_(~seen, IGNORED)
         return sample

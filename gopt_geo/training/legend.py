@@ -76,6 +76,7 @@ def open_labels(
         return VectorLabels(scene.labels, scene.class_field, table, layer=scene.layer, grid=grid), table
     _refuse_vectors(scene)
     if table is None:
+        RasterLabels(scene.labels, grid=grid)  # says what is wrong with the raster and its place, before it is read
         table = _raster_classes(scene, ignore, grid)
     return RasterLabels(scene.labels, table, resampling=scene.label_resampling, grid=grid), table
 
@@ -164,9 +165,8 @@ def _table(values: Sequence[int], ignore: Sequence[int], source: str) -> ClassTa
     return ClassTable(tuple(values), names, ignore=tuple(dict.fromkeys(ignore)), source=source)
 
 
-def found_only(table: ClassTable, counts: Sequence[int]) -> ClassTable:
-    """Return a class list without the classes that have no pixel; their values are ignored."""
-    kept = [i for i, count in enumerate(counts) if count]
+def found_only(table: ClassTable, kept: Sequence[int]) -> ClassTable:
+    """Return a class list with some of its classes alone; the values of the others are ignored."""
     lost = tuple(value for i, value in enumerate(table.values) if i not in kept)
     values, names = tuple(table.values[i] for i in kept), tuple(table.names[i] for i in kept)
     return ClassTable(values, names, ignore=(*table.ignore, *lost), source=table.source)

@@ -85,11 +85,8 @@ def _open(config: TrainConfig, used: Sequence[Part], in_chans: int) -> dict[Part
     """Open the parts of the data set."""
     name, root, splits = config.dataset, config.root, config.splits
     assert name is not None
-    if root is None or splits is None:
-        lacks = "root" if root is None else "splits"
-        raise DatasetError(
-            f"dataset: {name}", f"{lacks} is missing", "say where it lies and which parts serve for what"
-        )
+    assert root is not None
+    assert splits is not None
     given = given_classes(config)
     chips: dict[Part, Chips] = {}
     for part in used:

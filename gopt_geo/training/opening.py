@@ -11,7 +11,7 @@ from typing import cast
 
 from gopt_geo.aoi import Aoi, read_aoi
 from gopt_geo.datasets.sceneimages import CACHE_BYTES, SceneImages, bytes_of
-from gopt_geo.errors import AoiError, DatasetError
+from gopt_geo.errors import DatasetError
 from gopt_geo.scene import Scene, SourceSpec, open_scene
 from gopt_geo.scene.bandfiles import input_name, read_item
 from gopt_geo.scene.bandnames import find_band
@@ -91,10 +91,8 @@ def open_images(config: TrainConfig, in_chans: int, channel_names: Sequence[str]
     said = config.scene
     assert said is not None
     paths = {name: path for name, path in (("optical", said.optical), ("sar", said.sar)) if path is not None}
-    if not paths:
-        raise DatasetError("scene", "it names no image", "give scene.optical, scene.sar, or both")
     names = chosen_modalities(config, tuple(paths), "scene")
-    aoi = _area(said)
+    aoi = read_aoi(said.aoi, said.aoi_crs) if said.aoi is not None else None
     specs = {name: _spec(name, paths[name], said, in_chans, channel_names) for name in names}
     notices: list[str] = []
     placement = place_sources(specs, correct=said.coregister, part=aoi.surroundings if aoi is not None else None)
@@ -110,14 +108,6 @@ def open_images(config: TrainConfig, in_chans: int, channel_names: Sequence[str]
     return OpenedScene(images, bands, units, aoi, notices, (*sources, Path(said.labels).name))
 
 
-def _area(said: SceneConfig) -> Aoi | None:
-    if said.aoi is None:
-        if said.aoi_crs is not None:
-            raise AoiError("scene.aoi_crs", "it needs an area of interest", "name one with scene.aoi, or leave it out")
-        return None
-    return read_aoi(said.aoi, said.aoi_crs)
-
-
 def _spec(name: str, path: str, said: SceneConfig, in_chans: int, channel_names: Sequence[str]) -> SourceSpec:
     """Put together what is known of a source; what bands are wanted goes by name."""
     source = read_item(path)
@@ -125,8 +115,6 @@ def _spec(name: str, path: str, said: SceneConfig, in_chans: int, channel_names:
         target = "raw" if said.sar_units == "raw" else "db"
         bands = split_bands(said.sar_bands, "--sar-bands")
         return SourceSpec(source, bands, said.sar_units, target, None, sensor=said.sar_sensor)
-    if said.cloud_mask is None and said.cloud_mask_kind is not None:
-        raise DatasetError("scene.cloud_mask_kind", "it needs a cloud mask", "name one with scene.cloud_mask")
     mask = None if said.cloud_mask is None else CloudMask(said.cloud_mask, said.cloud_mask_kind)
     target = "raw" if said.optical_units == "raw" else "reflectance"
     bands = split_bands(said.optical_bands, "--optical-bands")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -85,10 +86,9 @@ def _labelled(
     tally = tally_labels(scene, len(table))
     _check(tally, table, scene, labels, opened)
     if given is None and not tally.classes.all():
-        table = found_only(table, tally.classes.tolist())
-        labels, _ = open_labels(said, table, (), grid)
-        scene = _inside(labels, opened)
-        tally = tally_labels(scene, len(table))
+        kept = np.flatnonzero(tally.classes).tolist()
+        table, scene = found_only(table, kept), scene.keeping(kept)
+        tally = replace(tally, classes=tally.classes[kept])
     return scene, table, tally
 
 
