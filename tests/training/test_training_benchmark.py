@@ -1,0 +1,76 @@
+"""The benchmark of training: its labels are as sparse as it says, and its configurations hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+
+from gopt_geo.aoi import read_aoi
+from gopt_geo.assessment.frame import MapFrame
+from gopt_geo.packs import demo_pack_path
+from gopt_geo.training.data import open_training_data
+
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "training.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("training_benchmark", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def place(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "area"
+    bench.make_scene(folder, 7000, 512)
+    bench.thin_labels(folder, 0)
+    return folder
+
+
+def test_five_percent_of_the_ground_is_labelled(place: Path) -> None:
+    with rasterio.open(place / "labels.tif") as source:
+        everything = source.read(1)
+    with rasterio.open(place / "sparse.tif") as source:
+        kept = source.read(1)
+    labelled = kept != 255
+    assert labelled.mean() == pytest.approx(0.05, abs=0.001)
+    assert np.array_equal(kept[labelled], everything[labelled])
+    polygons = geopandas.read_file(place / "sparse.gpkg")
+    assert polygons["area_m2"].sum() == pytest.approx(labelled.sum() * 100, rel=2e-3)
+    assert set(polygons["class_id"]) == set(np.unique(everything).tolist())
+
+
+def test_the_area_leaves_a_margin_out(place: Path) -> None:
+    with MapFrame(place / "labels.tif", read_aoi(place / "aoi.geojson")) as frame:
+        assert (frame.window.row, frame.window.col) == (8, 8)
+        assert frame.window.shape == (496, 496)
+
+
+def test_sparse_configurations_open(bench, place: Path) -> None:
+    config = bench.configuration(place, place / "run", steps=3, seed=0, labels="sparse.gpkg")
+    with open_training_data(config, patch_size=8, in_chans=3) as data:
+        assert [info.name for info in data.classes] == list(bench.CLASS_NAMES)
+        assert data.counts.sum() < 0.05 * 512 * 512
+        assert tuple(data.modalities) == ("optical", "sar")
+    alone = bench.configuration(place, place / "run", steps=3, seed=0, modalities=["sar"])
+    with open_training_data(alone, patch_size=8, in_chans=3) as data:
+        assert tuple(data.modalities) == ("sar",)
+        assert data.counts.sum() > 0.5 * 512 * 512
+
+
+def test_scores_of_a_pack_with_a_modality_withheld(bench) -> None:
+    """The figures of docs/benchmarks.md are of other scenes: near is enough."""
+    both, optical = (bench.scores(demo_pack_path(), 1, use) for use in (["optical", "sar"], ["optical"]))
+    assert both["miou"] == pytest.approx(0.78, abs=0.12)
+    assert both["miou"] - optical["miou"] > 0.1
+    assert list(both["iou"]) == list(bench.CLASS_NAMES)
