@@ -64,9 +64,9 @@ class _VectorReference:
         self.notices: tuple[str, ...] = tuple(labels.notices)
 
     def read(self, window: Window, /) -> _Labels:
-        indexes = self._labels.read(window)["mask"].numpy()
-        labelled = indexes != NODATA
-        return self._values[indexes], labelled if self._area is None else labelled & self._area.read(window)
+        values = self._values[self._labels.read(window)["mask"].numpy()]
+        labelled = values != NODATA
+        return values, labelled if self._area is None else labelled & self._area.read(window)
 
     def close(self) -> None:
         return
