@@ -175,8 +175,8 @@ def make_augmentation(
     Raises
     ------
     DatasetError
-        If speckle is asked for and no modality is in dB or power; or a modality is to be left out that isn't there,
-        is the only one, or if the shares sum to more than 1.
+        If speckle is asked for and no modality is in dB or power; or a modality is to be left out that isn't there, or
+        is the only one.
     """
     dropout = dict(config.dropout)
     if not dropout and len(units) > 1:
@@ -186,9 +186,6 @@ def make_augmentation(
             raise DatasetError("augmentation.dropout", f"there is no modality {name}", f"use {', '.join(units)}")
         if len(units) == 1 and share > 0:
             raise DatasetError("augmentation.dropout", f"{name} is the only modality", "leave dropout out")
-    if sum(dropout.values()) > 1 + 1e-9:
-        total = f"the shares sum to {sum(dropout.values()):g}"
-        raise DatasetError("augmentation.dropout", total, "give at most 1 in all: never more than one is left out")
     speckled = {name: unit == "db" for name, unit in units.items() if unit in ("db", "power") and name != "optical"}
     if config.speckle is not None and not speckled:
         found = f"no modality is in dB or power ({', '.join(f'{n} {u}' for n, u in units.items())})"
