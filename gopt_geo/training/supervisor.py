@@ -112,15 +112,15 @@ class Supervisor(pl.Callback):
         validates, saves = plan.validates(done), plan.saves(done)
         if module.latest.device.type == "cpu" or validates or saves or module.stop_agreed or done % _FLUSH == 0:
             self._settle(done, validates)
-        if saves or module.stop_agreed:
+        stops = module.stop_agreed or self.patience_lost
+        if saves or stops:
             self._save("last")
-        if module.stop_agreed or self.patience_lost:
-            trainer.should_stop = True
+        trainer.should_stop = trainer.should_stop or stops
         self._deeds.progress(TrainProgress("train", done, plan.steps, self._loss, self.standing.miou))
 
     def _settle(self, done: int, validates: bool) -> None:
         """Look at the losses since the last look, validate if that is due, and write the rows."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for row, latest in self._waiting:
             loss = float(latest)
             if not math.isfinite(loss):
