@@ -1,4 +1,4 @@
-"""``gopt-geo evaluate``: a land-cover map against reference labels, or a pack on labelled ground."""
+"""``gopt-geo evaluate``: a map against reference labels or a sample, or a pack on labelled ground."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from gopt_geo_cli.options import BackboneWeightsOption
 from gopt_geo_cli.progress import progress_display
+from gopt_geo_cli.sampletables import sample_lines
 from gopt_geo_cli.say import say_notices, say_written
 from gopt_geo_cli.scoretables import score_lines
 
@@ -43,6 +44,20 @@ def evaluate(
     class_field: Annotated[
         str | None, typer.Option(help="Field of a vector file that holds the class, by value or name.")
     ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="Of PREDICTION: units drawn by gopt-geo sample, with references filled in; estimates areas."),
+    ] = None,
+    reference_field: Annotated[
+        str | None, typer.Option(help="Of --sample: field with the reference class; else reference.")
+    ] = None,
+    level: Annotated[float | None, typer.Option(help="Of --sample: level of the intervals; else 0.95.")] = None,
+    skip_unfilled: Annotated[
+        bool, typer.Option("--skip-unfilled", help="Of --sample: leave out units that lack a reference by chance.")
+    ] = False,
+    other_strata: Annotated[
+        bool, typer.Option("--other-strata", help="Of --sample: it was drawn from another map than PREDICTION.")
+    ] = False,
     aoi: Annotated[
         str | None, typer.Option(help="Compare there alone: a vector file, WKT, or minx,miny,maxx,maxy.")
     ] = None,
@@ -90,12 +105,14 @@ def evaluate(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
-    """Compare PREDICTION with reference labels, or evaluate a pack on a part of a configured data set or scene.
+    """Compare PREDICTION with reference labels, estimate areas from a sample of it, or evaluate a pack on labels.
 
     Confusion matrix; IoU, F1, user's and producer's accuracy and boundary F1 of each class; mIoU, OA, kappa and
     calibration.
 
     Such as: gopt-geo evaluate landcover.tif --reference labels.gpkg --class-field class --json scores.json
+
+    Or: gopt-geo evaluate landcover.tif --sample sample.gpkg --json areas.json
 
     Or: gopt-geo evaluate --pack runs/x/pack.gopt.safetensors --config configs/ombria.yaml --split test --multi-scale
     """
@@ -106,6 +123,7 @@ def evaluate(
         "aoi_crs": aoi_crs,
         "ignore": tuple(ignore or ()),
         "confidence": confidence,
+        "boundary": boundary,
     }
     of_pack = {
         "config": config,
@@ -119,46 +137,71 @@ def evaluate(
         "overlap": overlap,
         "batch_size": batch_size,
         "device": device,
+        "boundary": boundary,
     }
-    _check_kind(prediction, pack, of_map, of_pack)
-    given = {
-        name: value for name, value in (of_map if pack is None else of_pack).items() if value not in (None, (), False)
+    of_sample = {
+        "sample": sample,
+        "reference_field": reference_field,
+        "level": level,
+        "skip_unfilled": skip_unfilled,
+        "other_strata": other_strata,
+        "aoi": aoi,
+        "aoi_crs": aoi_crs,
     }
-    if boundary is not None:
-        given["boundary"] = boundary
+    of: dict[str, dict[str, Any]] = {"map": of_map, "sample": of_sample, "pack": of_pack}
+    kind = _check_kind(prediction, pack, of)
+    given = _said(of[kind])
+    from gopt_geo.outputs.area_picture import draw_areas
     from gopt_geo.outputs.evaluationfiles import EvaluationFiles
 
-    inputs = [path for path in (prediction, reference, confidence, pack, config) if path is not None]
-    with EvaluationFiles(json_file, figures, overwrite=overwrite, inputs=inputs) as files:
-        assessment = _assess(prediction, pack, given)
+    inputs = [path for path in (prediction, reference, sample, confidence, pack, config) if path is not None]
+    pictures: dict[str, Any] = {"pictures": {"areas.png": draw_areas}} if kind == "sample" else {}
+    with EvaluationFiles(json_file, figures, overwrite=overwrite, inputs=inputs, **pictures) as files:
+        assessment = _assess(kind, prediction if pack is None else pack, given)
         found = assessment.to_dict()
         written = files.write(found)
-    for line in score_lines(found):
+    for line in sample_lines(found) if kind == "sample" else score_lines(found):
         typer.echo(line)
     say_notices(assessment.notices)
     say_written(written)
 
 
-def _assess(prediction: Any, pack: Path | None, given: dict[str, Any]) -> Any:
+def _assess(kind: str, subject: Any, given: dict[str, Any]) -> Any:
     from gopt_geo import api
 
-    if pack is None:
-        return api.evaluate(prediction, given.pop("reference"), **given)
+    if kind == "map":
+        return api.evaluate(subject, given.pop("reference"), **given)
+    if kind == "sample":
+        return api.evaluate_sample(subject, given.pop("sample"), **given)
     with progress_display("evaluate") as show:
-        return api.evaluate_pack(pack, given.pop("config"), **given, progress=show)
+        return api.evaluate_pack(subject, given.pop("config"), **given, progress=show)
 
 
-def _check_kind(prediction: Path | None, pack: Path | None, of_map: dict[str, Any], of_pack: dict[str, Any]) -> None:
-    """Refuse options of one kind with the other."""
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value not in (None, (), False)}
+
+
+_KINDS = {"map": ("PREDICTION", "reference"), "sample": ("--sample", "sample"), "pack": ("--pack", "config")}
+
+
+def _check_kind(prediction: Path | None, pack: Path | None, of: dict[str, dict[str, Any]]) -> str:
+    """Tell what is evaluated: "map", "sample" or "pack"; refuse options of one kind with another."""
     from gopt_geo.errors import GoptGeoError
 
     if (prediction is None) == (pack is None):
         found = "there is nothing to evaluate" if pack is None else "a map and a pack are given"
-        raise GoptGeoError("evaluate", found, "give PREDICTION and --reference, or --pack and --config")
-    kind, needed, others = ("PREDICTION", "reference", of_pack) if pack is None else ("--pack", "config", of_map)
-    for name, value in others.items():
-        if value not in (None, (), False):
-            option = f"--{name.replace('_', '-')}"
-            raise GoptGeoError(option, f"it doesn't serve {kind}", "leave it out")
-    if (of_map if pack is None else of_pack)[needed] is None:
-        raise GoptGeoError(kind, f"--{needed} is missing", f"add --{needed}")
+        remedy = "give PREDICTION and --reference, or --sample; or --pack and --config"
+        raise GoptGeoError("evaluate", found, remedy)
+    kind = "pack" if pack is not None else "sample" if of["sample"]["sample"] is not None else "map"
+    subject, needed = _KINDS[kind]
+    for other, options in of.items():
+        for name in _said(options):
+            if name not in of[kind]:
+                alone = kind == "map" and other == "sample"
+                found = "it serves --sample alone" if alone else f"it doesn't serve {subject}"
+                raise GoptGeoError(f"--{name.replace('_', '-')}", found, "leave it out")
+    if of[kind][needed] is None:
+        other = ", or --sample" if kind == "map" else ""
+        raise GoptGeoError(subject, f"--{needed} is missing", f"add --{needed}{other}")
+    return kind

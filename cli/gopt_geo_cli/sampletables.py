@@ -1,74 +1,71 @@
-"""Tables of areas and accuracies that were estimated from a sample."""
+"""Tables of areas and accuracies that were estimated from a sample, read at 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["print_sample_tables"]
+from gopt_geo_cli.scoretables import NARROW, figure_text, matrix_lines, short_name
+
+__all__ = ["sample_lines"]
 
 
-def print_sample_tables(found: Mapping[str, Any]) -> None:
-    """Print ``SampleAssessment.to_dict()``: sampled units, areas with intervals, accuracies, and what they are."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def sample_lines(found: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
+    """Yield ``SampleAssessment.to_dict()`` as lines of text: sampled units, areas, shares, accuracies, what they are.
 
+    Parameters
+    ----------
+    found
+        The figures.
+    width
+        Of the terminal in characters; else asked for, and 80 where there is none.
+    """
     from gopt_geo.outputs.area_picture import told_unit
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=10_000)  # a log or a pipe takes lines of any length; folded figures can't be read
-    estimates, names = found["estimates"], [escape(entry["name"]) for entry in found["classes"]]
+    columns = width or max(shutil.get_terminal_size((NARROW, 24)).columns, 60)
+    classes, estimates = found["classes"], found["estimates"]
+    values = [str(entry["value"]) for entry in classes]
+    labels = [f"{value} {short_name(entry['name'])}" for value, entry in zip(values, classes, strict=True)]
+    rows = [[*row, sum(row)] for row in found["units"]]
+    yield "sampled units (down: map; across: reference, by value)"
+    yield from matrix_lines(labels, [*values, "all"], rows, columns)
+    yield ""
     unit, size = told_unit(estimates["total_area"], found["unit"])
     level = f"{100 * estimates['level']:g} %"
-
-    matrix = Table("", title="Sampled units (down: map, across: reference)", title_justify="left")
-    for name in (*names, "all"):
-        matrix.add_column(name, justify="right")
-    for name, row in zip(names, found["units"], strict=True):
-        matrix.add_row(name, *(str(count) for count in row), str(sum(row)))
-    console.print(matrix)
-
-    areas = Table("class", title=f"Area in {unit}", title_justify="left")
-    for name in ("map", "estimate", "SE", f"{level} interval", "plain interval", "share", "share's interval"):
-        areas.add_column(name, justify="right")
-    for k, (name, entry) in enumerate(zip(names, found["classes"], strict=True)):
-        ends = [entry[f"area_{end}"] / size for end in ("lower", "upper", "plain_lower", "plain_upper")]
-        areas.add_row(
-            name,
-            "-" if entry["mapped_area"] is None else _area(entry["mapped_area"] / size),
-            _area(entry["area"] / size),
-            _area(entry["area_se"] / size),
-            f"{_area(ends[0])} to {_area(ends[1])}",
-            f"{_area(ends[2])} to {_area(ends[3])}",
-            f"{estimates['share'][k]:.4f}",
-            f"{estimates['lower'][k]:.4f} to {estimates['upper'][k]:.4f}",
-        )
-    console.print(areas)
-
-    accuracies = Table("class")
-    for name in ("units", "user's accuracy", "SE", "producer's accuracy", "SE"):
-        accuracies.add_column(name, justify="right")
-    columns = ("users", "users_se", "producers", "producers_se")
-    for k, name in enumerate(names):
-        figures = (_figure(estimates[column][k]) for column in columns)
-        accuracies.add_row(name, str(estimates["mapped_units"][k]), *figures)
-    console.print(accuracies)
-
-    console.print(
-        f"overall accuracy {_figure(estimates['overall'])}   SE {_figure(estimates['overall_se'])}   {level} interval "
-        f"{_figure(estimates['overall_lower'])} to {_figure(estimates['overall_upper'])}   over "
-        f"{sum(map(sum, found['units']))} units in {len(found['strata'])} strata"
+    keys = ("mapped_area", "area", "area_se", "area_lower", "area_upper")
+    cells = [[_area(entry[key], size) for key in keys] for entry in classes]
+    yield from _table(f"area in {unit}", ("map", "estimate", "SE", f"{level} from", "to"), labels, cells)
+    yield ""
+    shares = ("share", "share_se", "lower", "upper", "plain_lower", "plain_upper")
+    cells = [[figure_text(estimates[key][k]) for key in shares] for k in range(len(labels))]
+    yield from _table("share", ("estimate", "SE", f"{level} from", "to", "plain from", "to"), labels, cells)
+    yield ""
+    accuracies = ("users", "users_se", "producers", "producers_se")
+    cells = [
+        [str(estimates["mapped_units"][k]), *(figure_text(estimates[key][k]) for key in accuracies)]
+        for k in range(len(labels))
+    ]
+    yield from _table("accuracy", ("units", "user's", "SE", "producer's", "SE"), labels, cells)
+    yield ""
+    yield (
+        f"overall accuracy {figure_text(estimates['overall'])}   SE {figure_text(estimates['overall_se'])}   "
+        f"{level} interval {figure_text(estimates['overall_lower'])} to {figure_text(estimates['overall_upper'])}"
     )
-    console.print(
-        "estimates: stratified, Olofsson et al. 2014; interval: stratified score interval; plain: estimate -+ z SE"
-    )
+    yield f"over {sum(map(sum, found['units']))} units in {len(found['strata'])} strata"
+    yield ""
+    for line in found["conventions"]:
+        yield from textwrap.wrap(line, columns, initial_indent="- ", subsequent_indent="  ")
 
 
-def _area(value: float) -> str:
-    return f"{value:,.2f}"
+def _table(title: str, heads: Sequence[str], labels: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    first = max(len(title), *map(len, labels))
+    sizes = [max(len(head), *(len(row[col]) for row in rows)) + 2 for col, head in enumerate(heads)]
+    yield title.ljust(first) + "".join(f"{head:>{size}}" for head, size in zip(heads, sizes, strict=True))
+    for label, row in zip(labels, rows, strict=True):
+        yield label.ljust(first) + "".join(f"{cell:>{size}}" for cell, size in zip(row, sizes, strict=True))
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _area(value: float | None, size: float) -> str:
+    return "-" if value is None else f"{value / size:,.1f}"

@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["score_lines"]
+__all__ = ["NARROW", "figure_text", "matrix_lines", "score_lines", "short_name"]
 
 _NAME = 22  # characters of a class name in tables
-_NARROW = 80
+NARROW = 80
+"""Columns where no terminal tells."""
 
 
 def score_lines(found: Mapping[str, Any], width: int | None = None) -> Iterator[str]:
@@ -25,8 +26,8 @@ def score_lines(found: Mapping[str, Any], width: int | None = None) -> Iterator[
     width
         Of the terminal in characters; else asked for, and 80 where there is none.
     """
-    columns = width or max(shutil.get_terminal_size((_NARROW, 24)).columns, 60)
-    names = [_short(entry["name"]) for entry in found["classes"]]
+    columns = width or max(shutil.get_terminal_size((NARROW, 24)).columns, 60)
+    names = [short_name(entry["name"]) for entry in found["classes"]]
     yield from _matrix(found, names, columns)
     yield ""
     yield from _classes(found, names)
@@ -47,19 +48,27 @@ def score_lines(found: Mapping[str, Any], width: int | None = None) -> Iterator[
         yield from textwrap.wrap(line, columns, initial_indent="- ", subsequent_indent="  ")
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return a class name that fits a table."""
     name = "".join(char if char.isprintable() else " " for char in name)
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}~"
 
 
 def _matrix(found: Mapping[str, Any], names: Sequence[str], width: int) -> Iterator[str]:
-    """Yield the confusion matrix in pixels: reference down, prediction across, in groups of columns that fit."""
+    """Yield the confusion matrix in pixels: reference down, prediction across."""
     rows = [[*row, missed] for row, missed in zip(found["confusion_matrix"], found["unpredicted_pixels"], strict=True)]
     values = [str(entry["value"]) for entry in found["classes"]]
-    heads = [*values, "no class"]
-    first = max(len(f"{value} {name}") for value, name in zip(values, names, strict=True))
-    cells = [max(len(head), *(len(str(row[col])) for row in rows)) + 2 for col, head in enumerate(heads)]
+    labels = [f"{value} {name}" for value, name in zip(values, names, strict=True)]
     yield "confusion matrix in pixels (down: reference; across: prediction, by value)"
+    yield from matrix_lines(labels, [*values, "no class"], rows, width)
+
+
+def matrix_lines(
+    labels: Sequence[str], heads: Sequence[str], rows: Sequence[Sequence[int]], width: int
+) -> Iterator[str]:
+    """Yield a matrix of counts in groups of columns that fit a width, each with all labels."""
+    first = max(map(len, labels))
+    cells = [max(len(head), *(len(str(row[col])) for row in rows)) + 2 for col, head in enumerate(heads)]
     start = 0
     while start < len(heads):
         stop, used = start, first
@@ -70,8 +79,8 @@ def _matrix(found: Mapping[str, Any], names: Sequence[str], width: int) -> Itera
         if start:
             yield ""
         yield " " * first + "".join(f"{heads[col]:>{cells[col]}}" for col in part)
-        for value, name, row in zip(values, names, rows, strict=True):
-            yield f"{value} {name}".ljust(first) + "".join(f"{row[col]:>{cells[col]}}" for col in part)
+        for label, row in zip(labels, rows, strict=True):
+            yield label.ljust(first) + "".join(f"{row[col]:>{cells[col]}}" for col in part)
         start = stop
 
 
@@ -89,29 +98,31 @@ def _classes(found: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         rows.append(("border F1", boundary["f1"]))
     yield "class".ljust(first) + "".join(f"{head:>{max(len(head), 6) + 2}}" for head, _ in rows)
     for index, (value, name) in enumerate(zip(values, names, strict=True)):
-        figures = "".join(f"{_figure(row[index]):>{max(len(head), 6) + 2}}" for head, row in rows)
+        figures = "".join(f"{figure_text(row[index]):>{max(len(head), 6) + 2}}" for head, row in rows)
         yield f"{value} {name}".ljust(first) + figures
 
 
 def _whole(found: Mapping[str, Any]) -> str:
     scores, boundary, calibration = found["scores"], found.get("boundary"), found.get("calibration")
     parts = [
-        f"mIoU {_figure(scores['mean_iou'])}",
-        f"OA {_figure(scores['overall_accuracy'])}",
-        f"kappa {_figure(scores['kappa'])}",
+        f"mIoU {figure_text(scores['mean_iou'])}",
+        f"OA {figure_text(scores['overall_accuracy'])}",
+        f"kappa {figure_text(scores['kappa'])}",
     ]
     if boundary is not None:
-        parts.append(f"border F1 {_figure(boundary['mean_f1'])}")
+        parts.append(f"border F1 {figure_text(boundary['mean_f1'])}")
     if calibration is not None:
-        parts.append(f"ECE {_figure(calibration['ece'])}")
+        parts.append(f"ECE {figure_text(calibration['ece'])}")
     return "   ".join(parts) + f"\nover {scores['pixels']} pixels"
 
 
 def _published(found: Mapping[str, Any]) -> Iterator[str]:
     other = found.get("mean_iou_with_zero_classes")
     if other is not None:
-        yield f"mIoU over {other['classes']} classes, those that aren't scored with IoU 0: {_figure(other['mean_iou'])}"
+        value = figure_text(other["mean_iou"])
+        yield f"mIoU over {other['classes']} classes, those that aren't scored with IoU 0: {value}"
 
 
-def _figure(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
+    """Return a figure with four digits, or a dash where it is undefined."""
     return "-" if value is None else f"{value:.4f}"

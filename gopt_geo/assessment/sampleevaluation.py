@@ -63,6 +63,20 @@ class SampleAssessment:
     estimates: AreaEstimates
     notices: tuple[str, ...]
 
+    @property
+    def conventions(self) -> tuple[str, ...]:
+        """How the figures are made, a line each."""
+        strata = "map: area of the map's pixels, with its errors"
+        if self.mapped_area is None:
+            strata = "strata are those of the map that was sampled (Stehman 2014)"
+        return (
+            "estimates and SE: stratified, unbiased (Olofsson et al. 2014, eq. 1 to 11), with finite population "
+            "correction",
+            "interval: stratified score interval, which covers better than the plain one (estimate -+ z SE) where a "
+            "class is rare or few errors were found",
+            strata,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as plain types for JSON; undefined ones are None. Areas are in `unit`."""
         total = self.estimates.total_area
@@ -95,6 +109,7 @@ class SampleAssessment:
             "units": self.units.tolist(),
             "units_left_out": self.left_out,
             "estimates": found,
+            "conventions": list(self.conventions),
             "notices": list(self.notices),
         }
 

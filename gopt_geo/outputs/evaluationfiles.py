@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +28,13 @@ class EvaluationFiles:
     json_file
         All figures as JSON (.json).
     figures
-        Folder of the pictures `PICTURES`; made where its parent exists.
+        Folder of the pictures; made where its parent exists.
     overwrite
         Replace files that exist.
     inputs
         Files that must not be written over.
+    pictures
+        What draws each picture, by file name; those of `PICTURES` by default.
 
     Raises
     ------
@@ -47,7 +49,9 @@ class EvaluationFiles:
         *,
         overwrite: bool = False,
         inputs: Iterable[str | os.PathLike[str]] = (),
+        pictures: Mapping[str, Callable[[Path, Mapping[str, Any]], None]] = _DRAW,
     ) -> None:
+        self._pictures = pictures
         self._json, self._figures, self._made = json_file, figures, False
         self._staging = Staging(overwrite, inputs=inputs)
         self._staged: dict[str, Path] = {}
@@ -72,7 +76,7 @@ class EvaluationFiles:
             if find_spec("matplotlib") is None:
                 remedy = "pip install 'gopt-geo[report]', or leave --figures out"
                 raise OutputError(self._figures, "matplotlib isn't installed", remedy)
-            for name in PICTURES:
+            for name in self._pictures:
                 self._staged[name] = self._staging.path(self._figures / name, (".png",))
 
     def _make_folder(self, folder: Path) -> None:
@@ -114,7 +118,7 @@ class EvaluationFiles:
                 if self._figures is not None:
                     stale.append(self._figures / name)  # with --overwrite, that of another evaluation
             elif self._figures is not None:
-                _DRAW[name](path, found)
+                self._pictures[name](path, found)
                 written.append(self._figures / name)
         self._staging.publish()
         self._made = False

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+from typer.testing import CliRunner
 
 import gopt_geo
 from gopt_geo.errors import AoiError, GoptGeoError, SampleError
 from gopt_geo.outputs.area_picture import draw_areas, told_unit
-from gopt_geo_cli.sampletables import print_sample_tables
+from gopt_geo_cli.main import app
+from gopt_geo_cli.sampletables import sample_lines
 
 NAMES = {1: "water", 2: "forest", 3: "road", 4: "city"}
 
@@ -238,22 +240,42 @@ def test_a_map_without_legend(truth, tmp_path) -> None:
     assert any("no legend" in notice for notice in found.notices)
 
 
-def test_table_and_picture(landcover, truth, tmp_path, capsys) -> None:
+def test_table_and_picture(landcover, truth, tmp_path) -> None:
     draw(landcover, truth, tmp_path / "s.gpkg", allocation="proportional", n=200)
     found = gopt_geo.evaluate_sample(landcover, tmp_path / "s.gpkg").to_dict()
-    print_sample_tables(found)
-    shown = capsys.readouterr().out
-    lines = [" ".join(line.replace("│", " ").split()) for line in shown.splitlines()]
+    lines = list(sample_lines(found, 80))
+    assert max(map(len, lines)) <= 80
+    words = [" ".join(line.split()) for line in lines]
+    assert "area in ha map estimate SE 95 % from to" in words
     water = found["classes"][0]
-    assert "Area in ha" in shown
-    assert any(line.startswith(f"water {water['mapped_area'] / 1e4:,.2f} {water['area'] / 1e4:,.2f}") for line in lines)
-    assert "score interval" in lines[-1]
-    assert f"overall accuracy {found['estimates']['overall']:.4f}" in shown
+    figures = [f"{water[key] / 1e4:,.1f}" for key in ("mapped_area", "area", "area_se", "area_lower", "area_upper")]
+    assert f"1 water {' '.join(figures)}" in words
+    assert f"1 water {' '.join(map(str, found['units'][0]))} {sum(found['units'][0])}" in words
+    assert any(line.startswith(f"overall accuracy {found['estimates']['overall']:.4f}") for line in words)
+    assert "over 200 units in 4 strata" in words
+    assert any("score interval" in line for line in words)
     assert any("fewer than 50 units" in notice for notice in found["notices"])
     draw_areas(tmp_path / "areas.png", found)
     assert (tmp_path / "areas.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(GoptGeoError, match="--figures"):
         draw_areas(tmp_path / "no" / "areas.png", found)
+
+
+@pytest.mark.brief
+def test_the_command(landcover, truth, tmp_path) -> None:
+    draw(landcover, truth, tmp_path / "s.gpkg")
+    arguments = ["evaluate", str(landcover), "--sample", str(tmp_path / "s.gpkg"), "--level", "0.9"]
+    arguments += ["--json", str(tmp_path / "a.json"), "--figures", str(tmp_path / "pictures")]
+    run = CliRunner().invoke(app, arguments)
+    assert run.exit_code == 0, run.output
+    assert run.stdout.splitlines()[-2:] == [str(tmp_path / "a.json"), str(tmp_path / "pictures" / "areas.png")]
+    assert json.loads((tmp_path / "a.json").read_text())["estimates"]["level"] == 0.9
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["areas.png"]
+    gopt_geo.sample(landcover, tmp_path / "empty.gpkg", n=400)
+    run = CliRunner().invoke(app, ["evaluate", str(landcover), "--sample", str(tmp_path / "empty.gpkg")])
+    assert run.exit_code == 2
+    assert run.stderr.startswith(f"error: {tmp_path / 'empty.gpkg'}: 400 of 400 units have no entry in the field")
+    assert run.stderr.count("\n") == 1
 
 
 def test_units_of_areas() -> None:

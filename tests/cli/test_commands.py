@@ -27,7 +27,15 @@ class Recorder(types.ModuleType):
         self.results: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("predict", "evaluate", "evaluate_pack", "vectorize", "info", "simulate_files"):
+        if name not in (
+            "predict",
+            "evaluate",
+            "evaluate_pack",
+            "evaluate_sample",
+            "vectorize",
+            "info",
+            "simulate_files",
+        ):
             raise AttributeError(name)
 
         def verb(*args: Any, **kwargs: Any) -> Any:
@@ -256,17 +264,47 @@ def test_evaluate_hands_on_what_is_said_of_a_pack(api: Recorder, assessment: Ass
     assert kwargs == {"split": "val", "scales": (0.5, 1.0), "flip": True}
 
 
+def test_evaluate_hands_on_what_is_said_of_a_sample(api: Recorder, tmp_path: Path) -> None:
+    entry = {"value": 1, "name": "water", "mapped_area": 5e6}
+    areas = {f"area{end}": 4e6 for end in ("", "_se", "_lower", "_upper", "_plain_lower", "_plain_upper")}
+    figures = ("share", "share_se", "lower", "upper", "plain_lower", "plain_upper")
+    accuracies = ("users", "users_se", "producers", "producers_se", "mapped_units")
+    estimates = {name: [0.5] for name in (*figures, *accuracies)}
+    whole = dict.fromkeys(("overall", "overall_se", "overall_lower", "overall_upper"), 0.75)
+    found = {
+        "unit": "m2",
+        "classes": [entry | areas],
+        "units": [[60]],
+        "strata": [{}],
+        "estimates": estimates | whole | {"level": 0.9, "total_area": 8e6},
+        "conventions": ["as it is"],
+    }
+    api.results["evaluate_sample"] = types.SimpleNamespace(to_dict=lambda: found, notices=("few",))
+    said = ["--reference-field", "truth", "--level", "0.9", "--skip-unfilled", "--other-strata", "--aoi", "0,0,1,1"]
+    run = _run("evaluate", "m.tif", "--sample", "s.gpkg", *said, "--json", str(tmp_path / "a.json"))
+    assert run.exit_code == 0, run.output
+    expected = {"reference_field": "truth", "level": 0.9, "skip_unfilled": True, "other_strata": True, "aoi": "0,0,1,1"}
+    assert api.calls == [("evaluate_sample", (Path("m.tif"), Path("s.gpkg")), expected)]
+    assert json.loads((tmp_path / "a.json").read_text()) == found
+    assert "1 water     500.0     400.0" in run.stdout
+    assert run.stderr == "note: few\n"
+
+
 @pytest.mark.brief
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "evaluate: there is nothing to evaluate; give PREDICTION and --reference, or --pack and --config"),
+        ([], "evaluate: there is nothing to evaluate; give PREDICTION and --reference, or --sample;"),
         (["m.tif", "--pack", "p"], "evaluate: a map and a pack are given"),
         (["m.tif", "--reference", "l.tif", "--flip"], "--flip: it doesn't serve PREDICTION"),
         (["m.tif", "--reference", "l.tif", "--config", "c"], "--config: it doesn't serve PREDICTION"),
         (["--pack", "p", "--config", "c", "--aoi", "a"], "--aoi: it doesn't serve --pack"),
         (["--pack", "p"], "--pack: --config is missing"),
-        (["m.tif"], "PREDICTION: --reference is missing"),
+        (["m.tif"], "PREDICTION: --reference is missing; add --reference, or --sample"),
+        (["m.tif", "--reference", "l.tif", "--level", "0.9"], "--level: it serves --sample alone"),
+        (["m.tif", "--sample", "s.gpkg", "--reference", "l.tif"], "--reference: it doesn't serve --sample"),
+        (["m.tif", "--sample", "s.gpkg", "--boundary", "2"], "--boundary: it doesn't serve --sample"),
+        (["--pack", "p", "--config", "c", "--sample", "s"], "--sample: it doesn't serve --pack"),
     ],
 )
 def test_evaluate_refuses_what_does_not_go_together(api: Recorder, given: list[str], said: str) -> None:
