@@ -208,3 +208,64 @@ def test_flat_values_and_tiles_that_dont_fit(ground: dict[str, str], tmp_path: P
         opened(config(ground | {"optical": str(flat)}))
     with pytest.raises(GoptGeoError, match=r"training.tile_size: 20: .* use multiples of 8, such as 16"):
         opened(config(ground, training={"tile_size": 20}))
+
+
+def test_a_shift_is_told_or_corrected_in_the_one_warp(tmp_path: Path) -> None:
+    import rasterio
+    from affine import Affine
+
+    from gopt_geo.simulate import SceneSpec, write_scene
+
+    paths = {stem: tmp_path / f"{stem}.tif" for stem in ("scene", "sar", "labels", "clouds")}
+    write_scene(SceneSpec(seed=6, height=320, width=320), paths)
+    with rasterio.open(paths["sar"]) as file:
+        a, b, c, d, e, f = file.transform[:6]
+        there, profile = file.read(), file.profile | {"transform": Affine(a, b, c + 4 * a, d, e, f - 3 * e)}
+    with rasterio.open(tmp_path / "off.tif", "w", **profile) as file:
+        file.write(there)
+        file.set_band_description(1, "VV")
+    scene = {"optical": str(paths["scene"]), "labels": str(paths["labels"])}
+    window = Window(100, 100, 64, 64)
+    with opened(config(scene | {"sar": str(paths["sar"])})) as data:
+        right = data.areas("val", TILE)[0].source.read(window).values["sar"]
+        assert not any("SAR lies" in notice for notice in data.report.notices)
+    with opened(config(scene | {"sar": str(tmp_path / "off.tif")})) as data:
+        wrong = data.areas("val", TILE)[0].source.read(window).values["sar"]
+        assert any(notice.startswith("warning: SAR lies ") for notice in data.report.notices)
+    with opened(config(scene | {"sar": str(tmp_path / "off.tif"), "coregister": True})) as data:
+        moved = data.areas("val", TILE)[0].source.read(window).values["sar"]
+        assert any("; corrected" in notice for notice in data.report.notices)
+        assert data.train[0]["validity_sar"].any()
+    assert np.abs(moved - right).mean() < 0.5 * np.abs(wrong - right).mean()
+
+
+def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    import re
+
+    page = (Path(__file__).parents[2] / "docs/training-data.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    said = capsys.readouterr().out
+    assert "scene of 600 x 700 pixels of 10" in said
+    assert "'optical': (3, 64, 64)" in said
+    assert said.rstrip().endswith("['val']")
+
+
+def test_scenes_too_large_for_memory_are_kept_in_a_file(
+    ground: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gopt_geo.training import opening
+
+    with opened(config(ground)) as data:
+        before = data.train[3]
+    monkeypatch.setattr(opening, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(opening.tempfile, "gettempdir", lambda: str(tmp_path))
+    data = opened(config(ground))
+    assert any("kept in a temporary file" in notice for notice in data.report.notices)
+    assert list(tmp_path.glob("gopt-geo-*/blocks"))
+    assert all((data.train[3][key] == value).all() for key, value in before.items())
+    data.close()
+    monkeypatch.setattr(opening, "_SPARE_DISK", 10**12)
+    with opened(config(ground)) as data:
+        assert any("set TMPDIR" in notice for notice in data.report.notices)
