@@ -10,33 +10,18 @@ from typing import Any
 import numpy as np
 
 from gopt_geo.datasets.base import IGNORED, SceneDataset
-from gopt_geo.datasets.classes import ClassTable, class_table, read_classes
+from gopt_geo.datasets.classes import ClassTable
 from gopt_geo.datasets.labels import RasterLabels, VectorLabels
 from gopt_geo.errors import DatasetError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice
 from gopt_geo.packmeta import ClassInfo
 from gopt_geo.scene import BLOCK, AlignedSource, RasterSource
-from gopt_geo.training.config import SceneConfig, TrainConfig
+from gopt_geo.training.config import SceneConfig
 
-__all__ = ["class_infos", "found_only", "given_classes", "open_labels"]
+__all__ = ["class_infos", "found_only", "open_labels"]
 
 _MANY = 255
 _LIST_REMEDY = "name the classes with a class list: classes: classes.yaml"
-
-
-def given_classes(config: TrainConfig) -> ClassTable | None:
-    """Return the class list of a configuration; None where there is none.
-
-    Raises
-    ------
-    DatasetError
-        If its file can't be read, or it isn't a class list.
-    """
-    if config.classes is None:
-        return None
-    if isinstance(config.classes, str):
-        return read_classes(config.classes, config.ignore)
-    return class_table(config.classes, config.ignore, "classes")
 
 
 def class_infos(table: ClassTable) -> tuple[ClassInfo, ...]:

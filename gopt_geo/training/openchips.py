@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gopt_geo.assessment.reference import ReferenceArea
 from gopt_geo.datasets.chips import ChipDataset
 from gopt_geo.datasets.classes import ClassTable
+from gopt_geo.datasets.configs import listed_classes
 from gopt_geo.datasets.registry import open_dataset
 from gopt_geo.errors import DatasetError
 from gopt_geo.packmeta import ClassInfo, ModalityInfo
@@ -22,7 +23,7 @@ from gopt_geo.training.chipground import ChipGround, Chips, ChipScan, scan_chips
 from gopt_geo.training.config import TrainConfig
 from gopt_geo.training.data import Part, Tick, TrainingData
 from gopt_geo.training.datareport import PARTS, DataReport, class_notices, shares
-from gopt_geo.training.legend import class_infos, given_classes
+from gopt_geo.training.legend import class_infos
 from gopt_geo.training.opening import chosen_modalities
 from gopt_geo.training.statistics import Moments, with_bands
 from gopt_geo.training.tiles import TrainingTiles
@@ -87,7 +88,10 @@ def _open(config: TrainConfig, used: Sequence[Part], in_chans: int) -> dict[Part
     assert name is not None
     assert root is not None
     assert splits is not None
-    given = given_classes(config)
+    given = listed_classes(config.classes, config.ignore)
+    if given is None and config.ignore:
+        found = f"{', '.join(map(str, config.ignore))} can't be ignored without a class list"
+        raise DatasetError("ignore", found, "name the classes with classes, or leave ignore out")
     chips: dict[Part, Chips] = {}
     for part in used:
         split = getattr(splits, part)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gopt_geo.assessment.reference import ReferenceArea
 from gopt_geo.datasets.base import SceneDataset
 from gopt_geo.datasets.classes import ClassTable
+from gopt_geo.datasets.configs import listed_classes
 from gopt_geo.datasets.sceneimages import LabelledScene
 from gopt_geo.datasets.splits import Split, split_labels
 from gopt_geo.errors import AoiError, DatasetError
@@ -22,7 +23,7 @@ from gopt_geo.training.channels import Units, channel_matrix, modality_info
 from gopt_geo.training.config import SceneConfig, TrainConfig
 from gopt_geo.training.data import Part, Tick, TrainingData
 from gopt_geo.training.datareport import PARTS, DataReport, class_notices, shares
-from gopt_geo.training.legend import class_infos, found_only, given_classes, open_labels
+from gopt_geo.training.legend import class_infos, found_only, open_labels
 from gopt_geo.training.opening import OpenedScene, open_images
 from gopt_geo.training.sceneground import SceneGround, scene_area
 from gopt_geo.training.statistics import BLOCKS, Moments, region_blocks, region_moments, with_bands
@@ -53,7 +54,7 @@ def open_scene_data(
     """
     said = config.scene
     assert said is not None
-    given = given_classes(config)
+    given = listed_classes(config.classes, config.ignore)
     opened = open_images(config, in_chans, channel_names)
     try:
         if tick is not None:

@@ -207,6 +207,11 @@ def test_stops(root: Path, tmp_path: Path) -> None:
         opened(settings_of(root, classes=({"value": 7, "name": "none"},), ignore=(0, 1, 2, 255)))
 
 
+def test_values_to_ignore_need_a_class_list(root: Path) -> None:
+    with pytest.raises(DatasetError, match="ignore: 1, 2 can't be ignored without a class list"):
+        opened(settings_of(root, classes=None, ignore=(1, 2)))
+
+
 def test_labels_that_are_indexes_need_no_class_list(root: Path) -> None:
     with opened(settings_of(root, classes=None, ignore=()), parts=("test",)) as data:
         assert [(c.value, c.name) for c in data.classes] == [(0, "class 0"), (1, "class 1"), (2, "class 2")]
