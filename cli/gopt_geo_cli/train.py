@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -186,7 +187,7 @@ def train(
 
 
 def _run(config: TrainConfig, file: Path | None, *, dry_run: bool, resume: bool, overwrite: bool) -> None:
-    from gopt_geo.errors import ConfigError
+    from gopt_geo.errors import ConfigError, RunInterrupted
 
     if config.output is None and not dry_run:
         where = f"output: in {file}" if file is not None else "output: in a configuration"
@@ -197,7 +198,18 @@ def _run(config: TrainConfig, file: Path | None, *, dry_run: bool, resume: bool,
         if dry_run:
             api.check_training(config, say=say)
             return
-        report = api.train(config, resume=resume, overwrite=overwrite, progress=show, say=say)
+        try:
+            report = api.train(config, resume=resume, overwrite=overwrite, progress=show, say=say)
+        except RunInterrupted:
+            raise
+        except KeyboardInterrupt as stop:  # before the first step, or after the last
+            if (Path(config.output or "") / "checkpoints").is_dir():
+                number = getattr(stop, "number", signal.SIGINT)
+                found = f"stopped by {signal.Signals(number).name}; the run in {config.output} stays"
+                raise RunInterrupted(
+                    number, f"{found}, and goes on with --resume where it holds a checkpoint"
+                ) from stop
+            raise
     say_notices([*report.notices, _summary(report)])
     say_written([report.pack])
 

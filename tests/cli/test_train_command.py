@@ -16,6 +16,7 @@ import gopt_geo
 from gopt_geo.modelfaults import keys_of
 from gopt_geo.training.config import ClassEntry, OptimisationConfig, SceneConfig, SplitConfig, TrainConfig
 from gopt_geo.training.configfile import dump_config, read_train_config
+from gopt_geo_cli.guard import Terminated
 from gopt_geo_cli.main import app
 from gopt_geo_cli.train import train as train_command
 from gopt_geo_cli.trainoptions import KEYS
@@ -249,6 +250,25 @@ def test_resume_takes_the_runs_own_configuration(api: Recorder, tmp_path: Path) 
     assert run("train", "-o", "runs/x", "--overwrite").exit_code == 0
     assert api.calls[-1][1].scene == SceneConfig(optical="o.tif", labels="l.tif")
     assert api.calls[-1][2]["overwrite"] is True
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated(15), 143)])
+def test_a_stop_between_the_steps_tells_what_stays(
+    api: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: KeyboardInterrupt, code: int
+) -> None:
+    def interrupt(config: TrainConfig, **options: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr(api, "train", interrupt)
+    arguments = ("train", "--optical", "o.tif", "--labels", "l.tif", "-o", "runs/x")
+    found = run(*arguments)
+    assert (found.exit_code, found.stderr.endswith("nothing was written\n")) == (code, True)
+    (tmp_path / "runs/x/checkpoints").mkdir(parents=True)
+    found = run(*arguments)
+    assert found.exit_code == code
+    assert re.fullmatch(
+        r"error: stopped by SIG\w+; the run in runs/x stays, and goes on with --resume .*\n", found.stderr
+    )
 
 
 def test_dry_run_reports_and_needs_no_output(api: Recorder) -> None:
