@@ -106,7 +106,7 @@ def draw_classes(output: Path, found: Mapping[str, Any]) -> None:
         mean = found["scores"]["mean_iou"]
         if mean is not None:
             axis.axvline(mean, color=_BARS[0][2], linestyle="--", linewidth=1, label=f"mIoU {mean:.3f}")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4, frameon=False, fontsize="small")
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
         figure.savefig(output, format="png")
 
 
