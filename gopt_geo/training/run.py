@@ -121,7 +121,7 @@ def train(
         folder = RunFolder(Path(config.output), resume=resume or not first, overwrite=overwrite and first)
         if first:
             stack.enter_context(folder)
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(torch.random.fork_rng(range(torch.cuda.device_count())))
         run = _Run.open(config, folder, stack, say, tell)
         if first:
             run.prepare()

@@ -229,6 +229,14 @@ def test_patience_ends_it(ground: dict[str, Path], tmp_path: Path) -> None:
     assert train(small_config(ground, tmp_path / "run", **settings), resume=True).steps == 3
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy+dice", "cross_entropy+lovasz"])
+def test_other_losses(ground: dict[str, Path], tmp_path: Path, loss: str) -> None:
+    settings = {"loss": loss, "class_weights": True, "accumulate": 2, "schedule": "poly", "clip": None}
+    report = train(small_config(ground, tmp_path / "run", steps=2, **settings))
+    losses = [float(row["loss"]) for row in figures(report.folder)]
+    assert all(1 < value < 4 for value in losses)
+
+
 def test_refusals(ground: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     with pytest.raises(CheckpointError, match="there is no run to go on with"):
