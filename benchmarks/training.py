@@ -8,7 +8,11 @@ labels of all of it; both trainings are scored on scenes that neither saw. Aim: 
 on two cores.
 
 dropout: a training with modality dropout is scored with SAR withheld, against one on optical alone, and with optical
-withheld, against one on SAR alone; mean of three seeds. Aim: at most 0.02 mIoU less.
+withheld, against one on SAR alone; mean of three seeds. Aim: at most 0.02 mIoU less. What a model learns of a modality
+alone depends on how many tiles it sees without the other one. So there are two trainings with dropout, of as many steps
+as the others: "both" with the shares and the batch of the defaults; and "both, thirds", whose batch is three times as
+large and shows a third of the tiles with SAR withheld and a third with optical withheld, so that a step has as many
+tiles of each kind as a step of the others. The aim is of the latter.
 
 Trainings are those of `gopt_geo.training.run.train` with its defaults, but for steps; scenes for training have seeds
 from 7000 on, those for scores from 9200 on, and the backbone's training drew neither.
@@ -38,7 +42,7 @@ from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.packs import load_model, read_pack
 from gopt_geo.scene.arrays import ArrayScene
 from gopt_geo.simulate import CLASS_COLORS, CLASS_NAMES, SceneSpec, simulate_scene
-from gopt_geo.training.config import TrainConfig
+from gopt_geo.training.config import OptimisationConfig, TrainConfig
 from gopt_geo.training.run import train
 
 TRAINING_SEED, SCORE_SEED = 7000, 9200
@@ -55,6 +59,7 @@ def configuration(
     seed: int,
     labels: str = "labels.tif",
     modalities: Sequence[str] | None = None,
+    thirds: bool = False,
     tile: int | None = None,
 ) -> TrainConfig:
     """Return the configuration of one training; all else is as by default."""
@@ -75,6 +80,9 @@ def configuration(
     }
     if modalities is not None:
         document["model"] = {"modalities": list(modalities)}
+    if thirds:
+        document["training"]["batch"] = 3 * OptimisationConfig().batch
+        document["augmentation"] = {"dropout": {"optical": 1 / 3, "sar": 1 / 3}}
     return TrainConfig.model_validate_json(json.dumps(document))
 
 
@@ -212,30 +220,43 @@ def sparse(options: argparse.Namespace, folder: Path, console: Console) -> dict[
 def dropout(options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     place = folder / "area"
     make_scene(place, TRAINING_SEED, options.size)
-    kinds: dict[str, Sequence[str] | None] = {"both": None, "optical": ["optical"], "sar": ["sar"]}
+    kinds: dict[str, Sequence[str] | None] = {
+        "both": None,
+        "both, thirds": None,
+        "optical": ["optical"],
+        "sar": ["sar"],
+    }
     rows: list[dict[str, Any]] = []
     table = Table("seed", "trained on", "given", "mIoU", "OA", "minutes", "CPU minutes", title="modality dropout")
     for seed in range(options.seeds):
         for name, modalities in kinds.items():
             config = configuration(
-                place, place / f"{name}{seed}", steps=options.steps, seed=seed, modalities=modalities, tile=options.tile
+                place,
+                place / f"{name}{seed}",
+                steps=options.steps,
+                seed=seed,
+                modalities=modalities,
+                tile=options.tile,
+                thirds="thirds" in name,
             )
             run = trained(config)
             pack = run.pop("pack")
-            for given in (["optical", "sar"], ["optical"], ["sar"]) if name == "both" else ([name],):
+            for given in (["optical", "sar"], ["optical"], ["sar"]) if "both" in name else ([name],):
                 figures = scores(pack, options.scenes, given)
                 rows.append({"seed": seed, "trained": name, "given": "+".join(given), **run, **figures})
                 cells = (f"{figures['miou']:.3f}", f"{figures['oa']:.3f}", *minutes(run))
                 table.add_row(str(seed), name, "+".join(given), *cells)
         console.print(table)
     costs = {}
-    for withheld, given in (("sar", "optical"), ("optical", "sar")):
-        alone = np.mean([r["miou"] for r in rows if r["trained"] == given])
-        with_dropout = np.mean([r["miou"] for r in rows if r["trained"] == "both" and r["given"] == given])
-        cost = float(alone - with_dropout)
-        costs[f"{withheld} withheld"] = {"alone": round(float(alone), 4), "cost": round(cost, 4)}
-        console.print(f"{withheld} withheld: {with_dropout:.3f} against {alone:.3f}, cost {cost:.3f} (aim {ALLOWED})")
-    reached = all(entry["cost"] <= ALLOWED for entry in costs.values())
+    for trained_on in ("both", "both, thirds"):
+        for withheld, given in (("sar", "optical"), ("optical", "sar")):
+            alone = np.mean([r["miou"] for r in rows if r["trained"] == given])
+            with_dropout = np.mean([r["miou"] for r in rows if r["trained"] == trained_on and r["given"] == given])
+            cost = float(alone - with_dropout)
+            what = f"{trained_on}: {withheld} withheld"
+            costs[what] = {"alone": round(float(alone), 4), "cost": round(cost, 4)}
+            console.print(f"{what}: {with_dropout:.3f} against {alone:.3f}, cost {cost:.3f} (aim {ALLOWED})")
+    reached = all(entry["cost"] <= ALLOWED for what, entry in costs.items() if "thirds" in what)
     return {"costs": costs, "reached": reached, "runs": rows}
 
 
