@@ -179,7 +179,7 @@ def _assess(kind: str, subject: Any, given: dict[str, Any]) -> Any:
 
 def _said(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given."""
-    return {name: value for name, value in options.items() if value not in (None, (), False)}
+    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
 _KINDS = {"map": ("PREDICTION", "reference"), "sample": ("--sample", "sample"), "pack": ("--pack", "config")}

@@ -256,12 +256,25 @@ def test_evaluate_hands_on_what_is_said_of_a_map(api: Recorder, assessment: Asse
 
 def test_evaluate_hands_on_what_is_said_of_a_pack(api: Recorder, assessment: Assessment) -> None:
     api.results["evaluate_pack"] = assessment
-    run = _run("evaluate", "--pack", "p", "--config", "c.yaml", "--split", "val", "--scales", "0.5, 1", "--flip")
+    run = _run(
+        "evaluate",
+        "--pack",
+        "p",
+        "--config",
+        "c.yaml",
+        "--split",
+        "val",
+        "--scales",
+        "0.5, 1",
+        "--flip",
+        "--overlap",
+        "0",
+    )
     assert run.exit_code == 0, run.output
     ((name, args, kwargs),) = api.calls
     assert (name, args) == ("evaluate_pack", (Path("p"), Path("c.yaml")))
     assert callable(kwargs.pop("progress"))
-    assert kwargs == {"split": "val", "scales": (0.5, 1.0), "flip": True}
+    assert kwargs == {"split": "val", "scales": (0.5, 1.0), "flip": True, "overlap": 0}
 
 
 def test_evaluate_hands_on_what_is_said_of_a_sample(api: Recorder, tmp_path: Path) -> None:
