@@ -17,6 +17,7 @@ from gopt_geo.models.gopt import GoPT
 from gopt_geo.packmeta import BackboneRef, PackMeta
 from gopt_geo.training.config import TrainConfig
 from gopt_geo.training.identity import Identity
+from gopt_geo.training.places import placed
 from gopt_geo.training.schedule import Plan
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _resolved(
         "validate_every": plan.validate_every,
         "checkpoint_every": plan.checkpoint_every,
     }
+    config = placed(config)
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"modalities": model.modalities, **sizes}),
