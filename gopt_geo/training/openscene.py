@@ -152,7 +152,7 @@ def _finish(
         assert region is not None
         numbers[part] = ground.rounds if part == "train" and ground else LabelCells(scene, region, shape).count
     notices = [*opened.notices, *(n for n in split.notices if not n.startswith("warning: class "))]
-    notices += class_notices(classes, counts, [part for part in PARTS if regions[part] is not None])
+    notices += class_notices(classes, counts, used)
     grid = opened.images.grid
     assert grid is not None
     size = pixel_size_m(grid)
