@@ -247,6 +247,12 @@ def dropout(options: argparse.Namespace, folder: Path, console: Console) -> dict
                 cells = (f"{figures['miou']:.3f}", f"{figures['oa']:.3f}", *minutes(run))
                 table.add_row(str(seed), name, "+".join(given), *cells)
         console.print(table)
+        write(options, costs_of(rows, console))  # what is known so far: the whole takes long
+    return costs_of(rows, console)
+
+
+def costs_of(rows: list[dict[str, Any]], console: Console) -> dict[str, Any]:
+    """Return what withheld modalities cost on average over the seeds there are."""
     costs = {}
     for trained_on in ("both", "both, thirds"):
         for withheld, given in (("sar", "optical"), ("optical", "sar")):
@@ -257,7 +263,15 @@ def dropout(options: argparse.Namespace, folder: Path, console: Console) -> dict
             costs[what] = {"alone": round(float(alone), 4), "cost": round(cost, 4)}
             console.print(f"{what}: {with_dropout:.3f} against {alone:.3f}, cost {cost:.3f} (aim {ALLOWED})")
     reached = all(entry["cost"] <= ALLOWED for what, entry in costs.items() if "thirds" in what)
-    return {"costs": costs, "reached": reached, "runs": rows}
+    return {"seeds": len({row["seed"] for row in rows}), "costs": costs, "reached": reached, "runs": rows}
+
+
+def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Write the figures, if a file was asked for."""
+    setting = {name: getattr(options, name) for name in ("steps", "size", "tile", "scenes")}
+    document = {"what": options.what, "threads": torch.get_num_threads(), **setting, **found}
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -277,10 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         found = {"sparse": sparse, "dropout": dropout}[options.what](options, folder, console)
-    setting = {name: getattr(options, name) for name in ("steps", "size", "tile", "scenes")}
-    document = {"what": options.what, "threads": torch.get_num_threads(), **setting, **found}
-    if options.json:
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write(options, found)
     return 0 if found["reached"] else 1
 
 
