@@ -17,7 +17,7 @@ from gopt_geo.assessment.calibration import BINS, Calibration
 from gopt_geo.assessment.conventions import conventions
 from gopt_geo.assessment.mapreference import MapReference, open_map_reference
 from gopt_geo.assessment.metrics import NODATA, Scores
-from gopt_geo.errors import GoptGeoError, GridError
+from gopt_geo.errors import GoptGeoError, GridError, SourceError
 from gopt_geo.grid import SAME_PIXEL, Window, corner_distance
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.scene import BLOCK, RasterSource
@@ -138,9 +138,9 @@ def evaluate_map(
         If a file can't be read, the map and the labels show other ground or have none in common in the area, or values
         occur that are none of the classes.
     """
-    names = {entry.value: entry.name for entry in read_legend(prediction)}
     with ExitStack() as stack:
-        mapped = stack.enter_context(closing(RasterSource(prediction, [1])))
+        mapped = stack.enter_context(closing(_class_map(prediction)))
+        names = {entry.value: entry.name for entry in read_legend(prediction)}
         area = None if aoi is None else aoi.on(mapped.grid)
         window = Window(0, 0, *mapped.grid.shape) if area is None else area.window
         labels = stack.enter_context(
@@ -191,6 +191,15 @@ def _classes(
     _check_classes(reference, {*strange, *seen[0].tolist()}, listed)
     _check_classes(prediction, {*seen[1].tolist()} - {NODATA}, listed)
     return listed
+
+
+def _class_map(path: str | PathLike[str]) -> RasterSource:
+    """Open the map, after a check that it may be one."""
+    source = RasterSource(path)
+    if source.count != 1:
+        source.close()
+        raise SourceError(path, f"it has {source.count} bands", "give a class map, which has one")
+    return source
 
 
 def _confidence(path: str | PathLike[str], mapped: RasterSource) -> RasterSource:

@@ -119,6 +119,19 @@ def test_labels_outside_the_legend_are_named(tmp_path: Path) -> None:
     assert found.scores.overall_accuracy == 1.0
 
 
+@pytest.mark.brief
+def test_a_map_that_is_none(tmp_path: Path) -> None:
+    reference = make_labels(tmp_path / "ref.tif", blobs((8, 8), 0))
+    with pytest.raises(GoptGeoError, match=r"lost.tif: there is no such file"):
+        evaluate_map(tmp_path / "lost.tif", reference)
+    with rasterio.open(reference) as labels:
+        profile, values = labels.profile, labels.read(1)
+    with rasterio.open(tmp_path / "rgb.tif", "w", **{**profile, "count": 3}) as picture:
+        picture.write(np.stack([values] * 3))
+    with pytest.raises(GoptGeoError, match=r"rgb.tif: it has 3 bands; give a class map"):
+        evaluate_map(tmp_path / "rgb.tif", reference)
+
+
 def test_map_values_outside_the_classes(tmp_path: Path) -> None:
     prediction = make_map(tmp_path / "map.tif", blobs((20, 20), 0, 4))
     reference = make_labels(tmp_path / "ref.tif", np.zeros((20, 20), np.uint8))
