@@ -256,12 +256,15 @@ def _read(path: str | PathLike[str]) -> Any:
 
 
 def _numbers(frame: Mapping[str, Any], field: str, name: str, *, gaps: bool = False) -> NDArray[np.float64]:
-    """Return a column as numbers; of a CSV they are texts."""
+    """Return a column as numbers; of a CSV they are texts. With gaps, an empty entry is NaN."""
     import pandas as pd
 
     numbers = np.asarray(pd.to_numeric(frame[field], errors="coerce"), np.float64)
-    if not gaps and np.isnan(numbers).any():
-        found = f"the field {field} isn't a number in row {int(np.isnan(numbers).argmax()) + 1}"
+    wrong = np.isnan(numbers)
+    if gaps:
+        wrong &= np.array([_entry(value) is not None for value in frame[field].astype(object)])
+    if wrong.any():
+        found = f"the field {field} isn't a number in row {int(wrong.argmax()) + 1}"
         raise SampleError(name, found, "leave the fields that sample wrote as they are")
     return numbers
 

@@ -153,5 +153,5 @@ def _lost(table: UnitTable) -> int:
     if table.stratum is None or table.stratum_pixels is None or table.inclusion is None:
         return 0
     _, first, counts = np.unique(table.stratum, return_index=True, return_counts=True)
-    drawn = np.rint(table.stratum_pixels[first] * table.inclusion[first]).astype(np.int64)
+    drawn = np.nan_to_num(np.rint(table.stratum_pixels[first] * table.inclusion[first]))
     return int(np.maximum(drawn - counts, 0).sum())

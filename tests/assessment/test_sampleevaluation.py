@@ -169,6 +169,8 @@ def test_gaps_are_refused_or_left_out_with_a_warning(landcover, truth, tmp_path)
         (lambda u: u.assign(stratum_pixels=np.arange(len(u))), "rows of one stratum tell different sizes"),
         (lambda u: u.assign(frame_pixels=np.arange(len(u))), "the field frame_pixels differs between its rows"),
         (lambda u: u.assign(row="x"), "the field row isn't a number in row 1"),
+        (lambda u: u.assign(stratum_area_m2="12,5"), "the field stratum_area_m2 isn't a number in row 1"),
+        (lambda u: u.assign(inclusion_probability="0,1"), "the field inclusion_probability isn't a number in row 1"),
         (lambda u: u.iloc[:0], "it holds no unit"),
     ],
 )
@@ -177,6 +179,12 @@ def test_samples_that_are_refused(landcover, truth, tmp_path, change, message: s
     save(change(draw(landcover, truth, target)), target)
     with pytest.raises(SampleError, match=message):
         gopt_geo.evaluate_sample(landcover, target)
+
+
+def test_an_emptied_inclusion_probability_tells_of_no_lost_units(landcover, truth, tmp_path) -> None:
+    units = draw(landcover, truth, tmp_path / "s.gpkg")
+    save(units.assign(inclusion_probability=np.nan), tmp_path / "s.gpkg")
+    assert gopt_geo.evaluate_sample(landcover, tmp_path / "s.gpkg").left_out == 0
 
 
 def test_files_that_are_none(landcover, tmp_path) -> None:
