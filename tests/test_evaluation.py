@@ -10,9 +10,10 @@ import pytest
 import rasterio
 from typer.testing import CliRunner
 
+from gopt_geo import ceiling
 from gopt_geo.api import simulate_files
 from gopt_geo.datasets.chips import Scoring
-from gopt_geo.errors import GoptGeoError, OutputError, PackError
+from gopt_geo.errors import DeviceMemoryError, GoptGeoError, OutputError, PackError
 from gopt_geo.evaluation import PackAssessment, evaluate_pack
 from gopt_geo.outputs.evaluationfiles import PICTURES, EvaluationFiles
 from gopt_geo.packs import demo_pack_path, read_pack, write_pack
@@ -207,3 +208,9 @@ def test_the_command(folder: Path, found: PackAssessment) -> None:
     assert "temperature of the pack" in run.stdout
     missing = CliRunner().invoke(app, [*arguments[:4], str(folder / "none.yaml")])
     assert (missing.exit_code, missing.stderr.count("\n")) == (2, 1)
+
+
+def test_sizes_that_memory_cannot_hold_are_refused_and_not_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "available_memory", lambda: 4 << 30)
+    with pytest.raises(DeviceMemoryError, match=r"--scales 40: batches of 4 tiles of 2560 x 2560 pixels need about"):
+        evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=(1.0, 40.0))
