@@ -302,6 +302,8 @@ def predict(
             chosen, notices = choose_pack(pack)
             meta = chosen.meta
             check_modalities(chosen, inputs.sources)
+            if sar is None and "sar" in meta.modalities:
+                notices.append("warning: no SAR raster is given: the map comes from the optical one alone")
             options = _options(
                 meta,
                 tile_size,

@@ -65,7 +65,10 @@ def predict(
     ] = None,
     sar: Annotated[
         str | None,
-        typer.Argument(metavar="SAR", help="The same of SAR; CRS, pixel size and extent may differ."),
+        typer.Argument(
+            metavar="SAR",
+            help="The same of SAR; CRS, pixel size and extent may differ. Without it OPTICAL alone is mapped.",
+        ),
     ] = None,
     catalog: Annotated[
         str | None,
@@ -194,7 +197,8 @@ def predict(
     run = report.run
     summary = (
         f"{rows} x {columns} pixels in {report.seconds:.1f} s, {run.forwarded} of {run.tiles} tiles held data,"
-        f" both rasters have data on {100 * report.shared:.1f} % of the map"
+        f" {'both rasters have' if sources[1] is not None else 'the raster has'} data on"
+        f" {100 * report.shared:.1f} % of the map"
     )
     say_notices([*report.notices, summary])
     say_written(report.outputs)
@@ -207,8 +211,8 @@ def _sources(
     search: dict[str, Any],
     aoi: str | None,
     aoi_crs: str | None,
-) -> tuple[Source, Source]:
-    """Return the two sources as they are named, or as a catalogue has them."""
+) -> tuple[Source, Source | None]:
+    """Return the sources as they are named, SAR or not, or as a catalogue has them."""
     from gopt_geo.errors import GoptGeoError
 
     if catalog is None:
@@ -216,9 +220,9 @@ def _sources(
             if value not in (None, []):
                 option = f"--{name.removesuffix('s').replace('_', '-')}"
                 raise GoptGeoError(option, "it needs --catalog", "name a catalogue, or leave it out")
-        if optical is None or sar is None:
+        if optical is None:
             remedy = "give OPTICAL and SAR, or --catalog with --aoi and --time"
-            raise GoptGeoError("predict", "it needs two sources", remedy)
+            raise GoptGeoError("predict", "no raster is named", remedy)
         return optical, sar
     if optical is not None:
         raise GoptGeoError("--catalog", "it stands instead of OPTICAL and SAR", "leave these out")

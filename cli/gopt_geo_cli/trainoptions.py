@@ -144,7 +144,11 @@ def find_file(config: Path | None, output: Path | None, resume: bool) -> Path | 
 
     if config is not None:
         return config
-    if resume and output is not None and (output / "config.yaml").is_file():
+    if resume and output is not None:
+        if not (output / "config.yaml").is_file():
+            from gopt_geo.errors import CheckpointError
+
+            raise CheckpointError(output, "there is no run to go on with", "check -o, or start one without --resume")
         return output / "config.yaml"
     project = Path(PROJECT_FILE)
     return project if project.exists() else None

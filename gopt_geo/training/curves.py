@@ -50,7 +50,7 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
                 label=label,
             )
         lower.set(xlabel="step", ylabel="validation", ylim=(0, 1))
-        lower.legend(loc="lower right", frameon=False)
+        lower.legend(loc="best", frameon=True, framealpha=0.8, edgecolor="none")
 
 
 def draw_confusion(path: Path, matrix: NDArray[np.int64], classes: Sequence[ClassInfo]) -> None:

@@ -15,7 +15,7 @@ from gopt_geo.datasets.classes import ClassTable
 from gopt_geo.datasets.configs import listed_classes
 from gopt_geo.datasets.sceneimages import LabelledScene
 from gopt_geo.datasets.splits import Split, split_labels
-from gopt_geo.errors import AoiError, DatasetError
+from gopt_geo.errors import AoiError, DatasetError, SplitError
 from gopt_geo.grid import pixel_size_m
 from gopt_geo.packmeta import ModalityInfo
 from gopt_geo.training.augment import make_augmentation
@@ -31,6 +31,9 @@ from gopt_geo.training.tally import LabelCells, Tally, tally_labels
 from gopt_geo.training.tiles import TrainingTiles
 
 __all__ = ["open_scene_data"]
+
+_ROOM = 4
+"""Tiles a side below which ground is too small for three parts with a tile in between, for the advice alone."""
 
 
 def open_scene_data(
@@ -62,18 +65,26 @@ def open_scene_data(
         scene, table, tally = _labelled(said, config, given, opened)
         opened.notices.extend([n for n in scene.notices if n not in opened.notices])
         size = max(shape)
-        split = split_labels(
-            scene,
-            size,
-            shares=config.split.shares,
-            buffer=config.split.buffer,
-            block=config.split.block,
-            seed=config.split.seed,
-        )
+        split = _split(config, said, scene, size)
         return _finish(config, shape, in_chans, parts, opened, scene, table, tally, split, tick)
     except BaseException:
         opened.images.close()
         raise
+
+
+def _split(config: TrainConfig, said: SceneConfig, scene: LabelledScene, size: int) -> Split:
+    """Split the labels; what stands against it is told in the words of the command."""
+    wanted = config.split
+    try:
+        return split_labels(
+            scene, size, shares=wanted.shares, buffer=wanted.buffer, block=wanted.block, seed=wanted.seed
+        )
+    except SplitError as error:
+        subject = said.labels if error.subject == str(scene) else error.subject
+        remedy = error.remedy.replace("block=", "--block ")
+        if wanted.block is None and wanted.buffer is None and _ROOM * size > min(scene.footprint.shape):
+            remedy = f"label more ground, or give smaller tiles than {size} pixels: --tile-size"
+        raise SplitError(subject, error.found, remedy) from error
 
 
 def _labelled(

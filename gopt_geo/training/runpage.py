@@ -93,8 +93,14 @@ def _commands(finished: Finished, config: TrainConfig, folder: Path) -> list[str
     sources = "OPTICAL SAR"
     if config.scene is not None and config.scene.optical is not None and config.scene.sar is not None:
         sources = f"{shlex.quote(config.scene.optical)} {shlex.quote(config.scene.sar)}"
+    known = config.model.modalities
+    if known == ("optical",):  # predict maps optical rasters with SAR or without, not SAR alone
+        sources = sources.split()[0] if config.scene is None else shlex.quote(config.scene.optical or "OPTICAL")
+    predict = (
+        [] if known is not None and "optical" not in known else [f"gopt-geo predict {sources} --pack {pack} -o map.tif"]
+    )
     return [
-        f"gopt-geo predict {sources} --pack {pack} -o map.tif",
+        *predict,
         f"gopt-geo evaluate --pack {pack} --config {settings} --split {split}",
         f"gopt-geo info {pack}",
     ]

@@ -162,6 +162,16 @@ def test_predict_says_notices_on_stderr_and_paths_on_stdout(api: Recorder) -> No
     assert summary == "note: 4 x 5 pixels in 1.2 s, 7 of 9 tiles held data, both rasters have data on 50.0 % of the map"
 
 
+def test_predict_maps_an_optical_raster_alone(api: Recorder) -> None:
+    run = _run("predict", "o.tif", "-o", "m.tif")
+    ((_, args, _),) = api.calls
+    assert args[:2] == ("o.tif", None)
+    assert run.stderr.splitlines()[-1].endswith("tiles held data, the raster has data on 50.0 % of the map")
+    refused = _run("predict", "-o", "m.tif")
+    assert (refused.exit_code, len(api.calls)) == (2, 1)
+    assert "predict: no raster is named; give OPTICAL and SAR, or --catalog" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -179,8 +189,7 @@ def test_predict_refuses_unknown_choices(api: Recorder, wrong: list[str]) -> Non
     assert api.calls == []
 
 
-def test_predict_needs_both_rasters_and_an_output(api: Recorder) -> None:
-    assert _run("predict", "o.tif", "-o", "m.tif").exit_code == 2
+def test_predict_needs_an_output(api: Recorder) -> None:
     assert _run("predict", "o.tif", "s.tif").exit_code == 2
     assert api.calls == []
 

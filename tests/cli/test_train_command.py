@@ -247,6 +247,9 @@ def test_resume_takes_the_runs_own_configuration(api: Recorder, tmp_path: Path) 
     assert api.calls[-1][2]["resume"] is True
     assert run("train", "--resume").exit_code == 0
     assert api.calls[-1][1].output == "runs/mine"
+    missing = run("train", "--resume", "-o", "runs/none")
+    assert missing.exit_code == 2
+    assert "runs/none: there is no run to go on with; check -o" in missing.stderr
     assert run("train", "-o", "runs/x", "--overwrite").exit_code == 0
     assert api.calls[-1][1].scene == SceneConfig(optical="o.tif", labels="l.tif")
     assert api.calls[-1][2]["overwrite"] is True

@@ -65,6 +65,9 @@ def test_modality_info_refuses_what_cant_be_normalised() -> None:
     flat.add(np.full((1, 3, 3), -7, np.float32), np.ones((3, 3), bool))
     with pytest.raises(DatasetError, match="sar: all 9 training pixels have one value in channel 1"):
         modality_info("sar", ("VV",), "db", matrix, flat)
+    flat.add(np.full((1, 3, 3), np.nextafter(np.float32(-7), np.float32(0))), np.ones((3, 3), bool))
+    with pytest.raises(DatasetError, match="sar: all 18 training pixels have one value in channel 1"):
+        modality_info("sar", ("VV",), "db", matrix, flat)  # but for the rounding of a warp
     both = Moments(with_bands(matrix))
     both.add(np.arange(9, dtype=np.float32).reshape(1, 3, 3), np.ones((3, 3), bool))
     info = modality_info("sar", ("VV",), "db", matrix, both.first(3))
