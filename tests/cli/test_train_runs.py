@@ -49,7 +49,7 @@ def test_the_bare_command_trains_the_sample_scene(folder: Path) -> None:
     assert [info.name for info in pack.meta.classes][:2] == ["farmland", "city"]
     resolved = read_train_config(folder / "runs/sample/config.yaml")
     assert resolved.scene is not None
-    assert resolved.scene.aoi == "aoi.geojson"
+    assert resolved.scene.aoi == str(folder / "aoi.geojson")  # holds wherever it is read
     assert (resolved.training.steps, resolved.training.tile_size) == (2, (64, 64))
     assert resolved.model.modalities == ("optical", "sar")
     assert "it holds a run" in refused("--aoi", "aoi.geojson")
