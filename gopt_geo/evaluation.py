@@ -227,10 +227,10 @@ def evaluate_pack(
         model = PackModel(load_model(read, weights=backbone_weights), read.meta, options.tile_size, options.device)
     check_tiles(model, options.tile_size, options.batch_size, f"--tile-size {options.tile_size}")
     patch = model.model.backbone.patch_size
-    if max(sizes) > 1:
-        largest = max(patch, round(options.tile_size * max(sizes) / patch) * patch)
-        check_tiles(model, largest, options.batch_size, f"--scales {max(sizes):g}")
     wrapped = None if sizes == (1.0,) and not mirrored else AugmentedModel(model, patch, sizes, flip=mirrored)
+    if wrapped is not None:
+        largest = max(wrapped.sizes(options.tile_size))
+        check_tiles(model, largest, options.batch_size, f"--scales {max(sizes):g}")
     with _open(settings, split, read.meta, patch, progress) as data:
         notices = [*data.report.notices, *check_fit(read, data, str(config))]
         areas = data.areas(split, options.tile_size)  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ class AugmentedModel:
         """Probabilities float32 [B, K, t, t] of values float32 [B, C, t, t] and validity bool [B, t, t]."""
         edge = next(iter(values.values())).shape[-1]
         total: Tensor | None = None
-        sizes = [self._size(edge, scale) for scale in self._scales]
+        sizes = self.sizes(edge)
         for size in sizes:
             for mirrored in (False, True) if self._flip else (False,):
                 found = self._predict(values, valid, edge, size, mirrored)
@@ -65,8 +65,10 @@ class AugmentedModel:
         count = len(sizes) * (2 if self._flip else 1)
         return total if count == 1 else total / count
 
-    def _size(self, edge: int, scale: float) -> int:
-        return max(1, round(edge * scale / self._patch)) * self._patch if scale != 1 else edge
+    def sizes(self, edge: int) -> list[int]:
+        """Return the edges at which tiles of an edge are predicted, in pixels."""
+        patch = self._patch
+        return [max(1, round(edge * scale / patch)) * patch if scale != 1 else edge for scale in self._scales]
 
     def _predict(
         self, values: dict[str, Tensor], valid: dict[str, Tensor], edge: int, size: int, mirrored: bool

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gopt_geo.datasets.classes import IGNORED
 from gopt_geo.grid import Window
 from gopt_geo.inference import BlockSource
 
 __all__ = ["UNLABELLED", "ReferenceArea"]
 
-UNLABELLED = 255
+UNLABELLED = IGNORED
+"""Class index of pixels that no score counts."""
 
 
 @dataclass(frozen=True)

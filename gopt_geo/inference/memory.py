@@ -13,7 +13,7 @@ from gopt_geo.grid import Window
 from gopt_geo.inference.blend import EMIT_ROWS
 from gopt_geo.inference.tiles import LOOKAHEAD
 
-__all__ = ["STRIP", "MemoryNeed", "column_strips", "memory_errors"]
+__all__ = ["STRIP", "MemoryNeed", "column_strips", "memory_errors", "ran_out_of_memory"]
 
 STRIP = 512
 """Strips begin and end at multiples of this column: the blocks that sources are warped and written in."""
@@ -79,14 +79,19 @@ def column_strips(window: Window, need: MemoryNeed, limit: int | None) -> list[W
     return [part for strip in strips if (part := strip.intersect(window)) is not None]
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error is one of the several in which memory that ran out shows."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
 @contextmanager
 def memory_errors(device: torch.device, tile_size: int, batch_size: int) -> Iterator[None]:
     """Turn the several ways in which memory runs out into one DeviceMemoryError; let all else pass."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+        if not ran_out_of_memory(error):
             raise
         raise DeviceMemoryError(
             f"device {device}",

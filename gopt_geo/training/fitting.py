@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from gopt_geo.errors import DeviceMemoryError
+from gopt_geo.inference.memory import ran_out_of_memory
 from gopt_geo.training.config import OptimisationConfig
 from gopt_geo.training.module import Batch, Collate, StepModule
 from gopt_geo.training.schedule import StepSampler
@@ -25,7 +26,6 @@ __all__ = ["fit", "make_trainer", "out_of_memory", "quiet", "rank_of_this_proces
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _MOST_WORKERS = 8
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning")
 
@@ -124,8 +124,7 @@ def out_of_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+        if not ran_out_of_memory(error):
             raise
         remedy = "raise accumulate (more, smaller forward passes a step), or lower batch or tile_size"
         raise DeviceMemoryError("training", f"out of memory with {what}", remedy) from error

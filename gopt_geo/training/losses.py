@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gopt_geo.assessment.reference import UNLABELLED
+
 __all__ = ["UNLABELLED", "LossKind", "SegmentationLoss"]
 
-UNLABELLED = 255
 LossKind = Literal["cross_entropy", "cross_entropy+dice", "cross_entropy+lovasz"]
 
 
