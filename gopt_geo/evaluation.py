@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from gopt_geo.aoi import read_aoi
-from gopt_geo.assessment.augmented import SCALES, AugmentedModel
 from gopt_geo.assessment.conventions import conventions
 from gopt_geo.assessment.evaluate import Assessment, evaluate_map
 from gopt_geo.assessment.modelscores import ModelScores, evaluate_model
@@ -20,6 +19,7 @@ from gopt_geo.datasets.chips import Scoring
 from gopt_geo.datasets.registry import dataset_class
 from gopt_geo.errors import AoiError, ConfigError, GoptGeoError, PackError
 from gopt_geo.inference import TileModel, TileOptions
+from gopt_geo.inference.augmented import SCALES, AugmentedModel, Symmetry
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.packs import Pack, PackMeta, load_model, read_pack
@@ -227,7 +227,8 @@ def evaluate_pack(
         model = PackModel(load_model(read, weights=backbone_weights), read.meta, options.tile_size, options.device)
     check_tiles(model, options.tile_size, options.batch_size, f"--tile-size {options.tile_size}")
     patch = model.model.backbone.patch_size
-    wrapped = None if sizes == (1.0,) and not mirrored else AugmentedModel(model, patch, sizes, flip=mirrored)
+    symmetry: Symmetry = "flip" if mirrored else "none"
+    wrapped = None if sizes == (1.0,) and not mirrored else AugmentedModel(model, patch, sizes, symmetry)
     if wrapped is not None:
         largest = max(wrapped.sizes(options.tile_size))
         check_tiles(model, largest, options.batch_size, f"--scales {max(sizes):g}")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gopt_geo.api import predict, simulate_files
-from gopt_geo.assessment.augmented import SCALES
 from gopt_geo.assessment.calibration import BINS
 from gopt_geo.assessment.temperature import TEMPERATURES
+from gopt_geo.inference.augmented import SCALES
 from gopt_geo.outputs.evaluationfiles import PICTURES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
