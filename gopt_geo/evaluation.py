@@ -14,7 +14,9 @@ from gopt_geo.assessment.conventions import conventions
 from gopt_geo.assessment.evaluate import Assessment, evaluate_map
 from gopt_geo.assessment.modelscores import ModelScores, evaluate_model
 from gopt_geo.assessment.reference import ReferenceArea
+from gopt_geo.assessment.scorenotices import only_predicted
 from gopt_geo.ceiling import check_tiles
+from gopt_geo.classnames import first_few
 from gopt_geo.datasets.chips import Scoring
 from gopt_geo.datasets.registry import dataset_class
 from gopt_geo.errors import AoiError, ConfigError, GoptGeoError, PackError
@@ -243,12 +245,14 @@ def evaluate_pack(
         if not single.matrix.any():
             raise GoptGeoError(config, f"part {split!r} has no labelled pixel", "choose another --split")
         augmented = None if wrapped is None else run(wrapped, "multi-scale")
+    values, names = zip(*((info.value, info.name) for info in read.meta.classes), strict=True)
+    notices += only_predicted(single.matrix, values, names)
     return PackAssessment(
         pack=str(pack),
         config=str(config),
         split=split,
-        class_values=tuple(info.value for info in read.meta.classes),
-        class_names=tuple(info.name for info in read.meta.classes),
+        class_values=values,
+        class_names=names,
         single=single,
         augmented=augmented,
         scales=sizes,
@@ -327,7 +331,7 @@ def check_fit(pack: Pack, data: TrainingData, config: str) -> list[str]:
     meta, subject = pack.meta, pack.path or pack.meta.title
     mine, theirs = ([info.name for info in classes] for classes in (meta.classes, data.classes))
     if mine != theirs:
-        found = f"its classes ({_few(mine)}) aren't those of {config} ({_few(theirs)})"
+        found = f"its classes ({first_few(mine)}) aren't those of {config} ({first_few(theirs)})"
         raise PackError(subject, found, "use a pack that was trained on these classes, in this order")
     shared = [name for name in meta.modalities if name in data.modalities]
     if not shared:
@@ -343,7 +347,3 @@ def check_fit(pack: Pack, data: TrainingData, config: str) -> list[str]:
     if not missing:
         return []
     return [f"warning: the pack also takes {', '.join(missing)}, which {config} doesn't give: evaluated without"]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -65,7 +65,8 @@ def evaluate(
         str | None, typer.Option(help="CRS of an area given as text; else longitude and latitude (EPSG:4326).")
     ] = None,
     ignore: Annotated[
-        list[int] | None, typer.Option(help="Value of the reference that means: not labelled. May be repeated.")
+        list[int] | None,
+        typer.Option(help="Value of the reference that means: not labelled; if a class, it isn't scored. Repeatable."),
     ] = None,
     confidence: Annotated[
         Path | None, typer.Option(help="Confidence raster of PREDICTION, in percent: adds its calibration.")

@@ -17,6 +17,7 @@ from gopt_geo.assessment.calibration import BINS, Calibration
 from gopt_geo.assessment.conventions import conventions
 from gopt_geo.assessment.mapreference import MapReference, open_map_reference
 from gopt_geo.assessment.metrics import NODATA, Scores
+from gopt_geo.assessment.scorenotices import map_notices
 from gopt_geo.errors import GoptGeoError, GridError, SourceError
 from gopt_geo.grid import SAME_PIXEL, Window, corner_distance
 from gopt_geo.outputs.legend import read_legend
@@ -38,7 +39,8 @@ class Assessment:
     class_values, class_names
         The K classes, in the order of the matrix.
     matrix
-        int64 [K, K + 1]: reference classes down, mapped classes across, the last column without a class.
+        int64 [K, K + 1]: reference classes down, mapped classes across, the last column without a class, or with an
+        ignored one.
     scores
         Over all labelled pixels inside the map's frame; what the map leaves without a class counts as an error.
     mapped_scores
@@ -117,7 +119,8 @@ def evaluate_map(
     class_values
         The classes; by default those of the map's legend, and without a legend the values that occur.
     ignore
-        Further values of the reference that are unlabelled.
+        Further values of the reference that are unlabelled. A class of the map among them isn't scored: it has no row
+        and no part in any mean, and labelled pixels that the map gives it count as errors of their reference class.
     class_field
         Field of a vector file that holds the class, its value or its name in the map's legend.
     aoi
@@ -135,12 +138,15 @@ def evaluate_map(
     Raises
     ------
     GoptGeoError
-        If a file can't be read, the map and the labels show other ground or have none in common in the area, or values
-        occur that are none of the classes.
+        If a file can't be read, the map and the labels show other ground or have none in common in the area, values
+        occur that are none of the classes, or all are ignored.
     """
     with ExitStack() as stack:
         mapped = stack.enter_context(closing(_class_map(prediction)))
         names = {entry.value: entry.name for entry in read_legend(prediction)}
+        if names and not set(names) - set(ignore):
+            found = f"all {len(names)} classes of {mapped.name} are ignored"
+            raise GoptGeoError("--ignore", found, "ignore fewer values, so that a class is left to be scored")
         area = None if aoi is None else aoi.on(mapped.grid)
         window = Window(0, 0, *mapped.grid.shape) if area is None else area.window
         labels = stack.enter_context(
@@ -149,23 +155,25 @@ def evaluate_map(
         percent = None if confidence is None else stack.enter_context(closing(_confidence(confidence, mapped)))
         pairs, strange, calibration = _count_pairs(mapped, labels, window, percent)
         if not pairs.any() and not strange:
-            where = "the map" if aoi is None else f"{aoi.name}, the area of interest,"
-            found = f"none of its labelled pixels lies within {where}"
-            raise GoptGeoError(reference, found, "give labels of the same ground")
-        listed = _classes(prediction, reference, pairs, strange, tuple(names), class_values)
+            raise _nothing_labelled(reference, aoi, ignore)
+        unscored = _fold_ignored(pairs, ignore)
+        listed = _classes(prediction, reference, pairs, strange, tuple(names), class_values, ignore)
         borders = None if boundary is None else _borders(mapped, labels, window, listed, boundary)
     matrix = pairs[np.ix_(listed, [*listed, NODATA])]
     scores = Scores.from_matrix(matrix)
+    class_names = tuple(names.get(value, f"class {value}") for value in listed)
     said = (*labels.notices, *(area.notices if area is not None else ()))
+    ignored = [(value, names.get(value, ""), pixels) for value, pixels in unscored.items()]
+    said += map_notices(matrix, listed, class_names, ignored, guessed=class_values is None and not names)
     return Assessment(
         prediction=str(prediction),
         reference=str(reference),
         class_values=listed,
-        class_names=tuple(names.get(value, f"class {value}") for value in listed),
+        class_names=class_names,
         matrix=matrix,
         scores=scores,
         mapped_scores=Scores.from_matrix(matrix[:, :-1]),
-        notices=(*said, *_notices(scores, len(listed), guessed=class_values is None and not names)),
+        notices=said,
         boundary=borders,
         calibration=calibration if confidence is not None else None,
         aoi=None if aoi is None else aoi.name,
@@ -179,8 +187,9 @@ def _classes(
     strange: Collection[int | float],
     legend: tuple[int, ...],
     class_values: Sequence[int] | None,
+    ignore: Collection[int],
 ) -> tuple[int, ...]:
-    """Return the classes, after a check that no other values occur."""
+    """Return the classes that are scored, after a check that no other values occur."""
     seen = np.flatnonzero(pairs.sum(axis=1)), np.flatnonzero(pairs.sum(axis=0))
     if class_values is None:
         listed = legend or tuple(sorted({*seen[0].tolist(), *seen[1].tolist()} - {NODATA}))
@@ -188,9 +197,31 @@ def _classes(
         listed = tuple(int(value) for value in class_values)
         if not all(0 <= value < NODATA for value in listed) or len(set(listed)) < len(listed):
             raise ValueError(f"class values must be distinct and in 0..254: {listed}")
+    listed = tuple(value for value in listed if value not in ignore)
     _check_classes(reference, {*strange, *seen[0].tolist()}, listed)
     _check_classes(prediction, {*seen[1].tolist()} - {NODATA}, listed)
     return listed
+
+
+def _nothing_labelled(reference: str | PathLike[str], aoi: Aoi | None, ignore: Collection[int]) -> GoptGeoError:
+    where = "the map" if aoi is None else f"{aoi.name}, the area of interest,"
+    if not ignore:
+        found = f"none of its labelled pixels lies within {where}"
+        return GoptGeoError(reference, found, "give labels of the same ground")
+    found = f"no labelled pixel is left within {where} (--ignore {', '.join(map(str, sorted(ignore)))})"
+    return GoptGeoError(reference, found, "ignore fewer values, or give labels of the same ground")
+
+
+def _fold_ignored(pairs: NDArray[np.int64], ignore: Collection[int]) -> dict[int, int]:
+    """Count labelled pixels that are mapped as an ignored class as without one; return them by value."""
+    found: dict[int, int] = {}
+    for value in sorted({value for value in ignore if 0 <= value < NODATA}):
+        pixels = int(pairs[:, value].sum())
+        if pixels:
+            found[value] = pixels
+            pairs[:, NODATA] += pairs[:, value]
+            pairs[:, value] = 0
+    return found
 
 
 def _class_map(path: str | PathLike[str]) -> RasterSource:
@@ -278,16 +309,3 @@ def _check_classes(subject: str | PathLike[str], values: Collection[int | float]
     known = ", ".join(str(value) for value in sorted(classes)) or "integers from 0 to 254"
     found = f"it holds values that are none of the classes: {shown} (classes: {known})"
     raise GoptGeoError(subject, found, "recode them, or set them to nodata where they mean unlabelled")
-
-
-def _notices(scores: Scores, count: int, *, guessed: bool) -> tuple[str, ...]:
-    notices = []
-    if guessed:
-        notices.append("warning: the map has no legend: every value in either raster is taken as a class")
-    if scores.absent:
-        notices.append(f"{scores.absent} of {count} classes are in neither raster and are left out of the mean IoU")
-    if scores.unpredicted:
-        notices.append(
-            f"the map has no class for {scores.unpredicted:.2%} of the labelled pixels; they count as errors"
-        )
-    return tuple(notices)

@@ -123,21 +123,19 @@ def _vectors(
 ) -> MapReference:
     if mapped.grid.crs is None:
         raise GridError(mapped.name, "it has no CRS to place polygons by", "set it with gdal_edit -a_srs")
-    names = list(legend.values())
-    values = tuple(value for value in legend if value not in ignore)
+    names, values = list(legend.values()), tuple(legend)
     table = None
     if values:
         unique = (legend[v] if names.count(legend[v]) == 1 else f"{legend[v]} ({v})" for v in values)
-        table = ClassTable(values, tuple(unique), ignore=tuple(sorted(set(ignore))), source=f"legend of {mapped.name}")
+        others = tuple(sorted(set(ignore) - set(values)))
+        table = ClassTable(values, tuple(unique), ignore=others, source=f"legend of {mapped.name}")
     try:
         labels = VectorLabels(path, class_field, table, grid=mapped.grid)
     except DatasetError as error:
         raise _in_options(error) from error
     lookup = np.full(256, NODATA, np.uint8)
     known = np.array(values if table is not None else range(NODATA), np.int64)
-    lookup[: len(known)] = known
-    if table is None:
-        lookup[[value for value in ignore if 0 <= value < NODATA]] = NODATA
+    lookup[: len(known)] = np.where(np.isin(known, list(ignore)), NODATA, known)
     return _VectorReference(labels, lookup, area)
 
 

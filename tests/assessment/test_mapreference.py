@@ -71,6 +71,46 @@ def test_ignored_values_of_polygons(tmp_path: Path) -> None:
     assert evaluate(plain, path, class_field="kind").class_values == (0, 1)
 
 
+def test_classes_of_the_map_that_no_label_has(tmp_path: Path) -> None:
+    """They lower the means, which is said; ignored, they are errors of the classes that the reference has there."""
+    classes = np.zeros((60, 80), np.uint8)
+    classes[:, 40:], classes[:6, :10] = 1, 2
+    truth = np.zeros((60, 80), np.uint8)
+    truth[:, 40:] = 1
+    landcover, reference = make_map(tmp_path / "map.tif", classes), make_labels(tmp_path / "ref.tif", truth)
+    counted = evaluate(landcover, reference)
+    assert counted.scores.mean_iou == pytest.approx((1 - 60 / 2400 + 1 + 0) / 3)
+    said = "predicted, but nowhere in the reference, so that the means count it as 0: x 2 (60 pixels); --ignore VALUE"
+    assert any(said in notice for notice in counted.notices)
+    left_out = evaluate(landcover, reference, ignore=[2])
+    assert left_out.class_values == (0, 1)
+    assert left_out.scores.mean_iou == pytest.approx((1 - 60 / 2400 + 1) / 2)
+    assert left_out.scores.overall_accuracy == pytest.approx(counted.scores.overall_accuracy)
+    assert left_out.matrix.tolist() == [[2340, 0, 60], [0, 2400, 0]]
+    assert left_out.notices == ("labelled pixels that the map gives an ignored class count as errors: x 2 (60 pixels)",)
+
+
+@pytest.mark.parametrize("kinds", [["farmland", "forest"], [0, 1]], ids=["names", "values"])
+def test_ignored_classes_of_polygons(tmp_path: Path, kinds: list[Any]) -> None:
+    path = make_vectors(tmp_path / "ref.gpkg", [box(0, 0, 10, 10), box(20, 20, 5, 5)], kinds)
+    found = evaluate(make_map(tmp_path / "map.tif", np.zeros((60, 80), np.uint8)), path, class_field="kind", ignore=[1])
+    assert found.class_values == (0, 2)
+    assert found.scores.pixels == 100
+
+
+def test_ignoring_all_that_is_labelled(tmp_path: Path) -> None:
+    landcover = make_map(tmp_path / "map.tif", np.zeros((60, 80), np.uint8))
+    path = make_vectors(tmp_path / "ref.gpkg", [box(0, 0, 10, 10)], [0])
+    for reference in (make_labels(tmp_path / "ref.tif", np.zeros((60, 80), np.uint8)), path):
+        field = "kind" if reference is path else None
+        with pytest.raises(GoptGeoError, match=r"--ignore: all 3 classes of .*map\.tif are ignored; ignore fewer"):
+            evaluate(landcover, reference, class_field=field, ignore=[0, 1, 2])
+        with pytest.raises(
+            GoptGeoError, match=r"no labelled pixel is left within the map \(--ignore 0\); ignore fewer"
+        ):
+            evaluate(landcover, reference, class_field=field, ignore=[0])
+
+
 @pytest.mark.brief
 def test_an_area_of_interest(tmp_path: Path) -> None:
     classes, labels = blobs((600, 130), 0), blobs((600, 130), 1, 7)
