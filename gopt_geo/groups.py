@@ -18,9 +18,9 @@ from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.models.diagnostics import LayerUsage
 from gopt_geo.outputs.groups import GroupPanel, draw_groups
 from gopt_geo.outputs.staging import Staging
+from gopt_geo.packchoice import choose_pack
 from gopt_geo.packs import Pack, load_model
 from gopt_geo.paths import StrPath
-from gopt_geo.prediction import choose_pack
 from gopt_geo.scene.bandfiles import Source, source_name
 from gopt_geo.sources import SceneInputs, SceneOptions, SourceOptions, check_modalities, odd_pixel_size
 

@@ -1,11 +1,11 @@
-"""From a scene and a model to the files of one map: raster, confidence, polygons, preview."""
+"""From a scene and a model to the files of one map: raster, confidence, probabilities, polygons, preview."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from gopt_geo.aoi import AoiMask
 from gopt_geo.errors import OutputError
-from gopt_geo.grid import Window, crop, lattice
-from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
+from gopt_geo.grid import Window, lattice
+from gopt_geo.inference import BlendedRows, RunReport, TileProgress
+from gopt_geo.openmap import OpenMap
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.preview import preview as draw_preview
+from gopt_geo.outputs.probabilities import ProbabilityType, ProbabilityWriter
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize
 from gopt_geo.packs import ClassInfo
@@ -56,16 +58,26 @@ class Targets:
         Staged confidence GeoTIFF; in the scratch folder where polygons alone need it; None where nothing does.
     preview
         Staged picture, or None.
+    probabilities
+        Staged GeoTIFF of all probabilities, or None.
     """
 
     rasters: tuple[Path, ...]
     vectors: tuple[Path, ...]
     confidence: Path | None
     preview: Path | None
+    probabilities: Path | None = None
 
     @classmethod
     def stage(
-        cls, staging: Staging, stack: ExitStack, outputs: Sequence[Path], confidence: Path | None, preview: Path | None
+        cls,
+        staging: Staging,
+        stack: ExitStack,
+        outputs: Sequence[Path],
+        *,
+        confidence: Path | None,
+        preview: Path | None,
+        probabilities: Path | None,
     ) -> Targets:
         """Check and stage all products, before any work.
 
@@ -75,7 +87,7 @@ class Targets:
             Of this run.
         stack
             Removes the scratch folder; close it before publishing.
-        outputs, confidence, preview
+        outputs, confidence, preview, probabilities
             Final paths.
 
         Raises
@@ -89,6 +101,7 @@ class Targets:
         rasters = [path for path in staged if path.suffix.lower() in RASTER_ENDINGS]
         vectors = [path for path in staged if path not in rasters]
         percent = staging.path(confidence, RASTER_ENDINGS) if confidence is not None else None
+        shares = staging.path(probabilities, RASTER_ENDINGS) if probabilities is not None else None
         picture = staging.path(preview, (".png",)) if preview is not None else None
         if preview is not None and find_spec("matplotlib") is None:
             raise OutputError(preview, "matplotlib isn't installed", "pip install 'gopt-geo[report]', or leave it out")
@@ -97,7 +110,7 @@ class Targets:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=staged[0].parent)))
             rasters = rasters or [scratch / "landcover.tif"]
             percent = percent or scratch / "confidence.tif"
-        return cls(tuple(rasters), tuple(vectors), percent, picture)
+        return cls(tuple(rasters), tuple(vectors), percent, picture, shares)
 
 
 def map_rows(rows: BlendedRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -117,38 +130,64 @@ def map_rows(rows: BlendedRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.u
 
 
 def write_map(
-    scene: Scene,
-    model: TileModel,
-    classes: Sequence[ClassInfo],
-    options: TileOptions,
+    opened: OpenMap,
     targets: Targets,
-    tags: dict[str, str],
-    progress: Callable[[Progress], None] | None,
-    aoi: AoiMask | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    *,
+    tags: Mapping[str, str] | None = None,
+    probability_type: ProbabilityType = "float32",
 ) -> RunReport:
-    """Run the tiles of a scene and write land cover and confidence; of an area's window alone, masked by it."""
-    values = np.array([c.value for c in classes], dtype=np.uint8)
-    area = _area(scene, aoi)
+    """Run the tiles of a map, and write land cover, confidence and probabilities in one pass.
+
+    Parameters
+    ----------
+    opened
+        What it is made with; of an area of interest its window alone is written, masked by it.
+    targets
+        Where to.
+    progress
+        Called after each tile.
+    tags
+        Of the files; else the map's own.
+    probability_type
+        How probabilities are stored.
+    """
+    area = opened.window
     height, width = area.shape
-
-    def tick(state: TileProgress) -> None:
-        if progress is not None:
-            progress(Progress("mapping", height * width * state.done // max(state.total, 1), height * width))
-
+    tick = None if progress is None else _in_pixels(progress, height * width)
+    values = np.array([c.value for c in opened.classes], dtype=np.uint8)
+    tags = opened.tags if tags is None else tags
     first, *copies = targets.rasters
-    with LandCoverWriter(first, crop(scene.grid, area), classes, tags, targets.confidence) as writer:
+    with ExitStack() as stack:
+        writer = stack.enter_context(LandCoverWriter(first, opened.grid, opened.classes, tags, targets.confidence))
+        shares = None
+        if targets.probabilities is not None:
+            names = [c.name for c in opened.classes]
+            shares = stack.enter_context(
+                ProbabilityWriter(targets.probabilities, opened.grid, names, tags, probability_type)
+            )
 
         def sink(rows: BlendedRows) -> None:
             mapped, percent = map_rows(rows, values)
-            writer.write(rows.window.within(area), mapped, percent if targets.confidence is not None else None)
+            place = rows.window.within(area)
+            writer.write(place, mapped, percent if targets.confidence is not None else None)
+            if shares is not None:
+                shares.write(place, rows.probabilities, rows.valid)
 
-        wanted = None if aoi is None else aoi.read
-        report = run_tiles(scene, model, options, window=area, wanted=wanted, sink=sink, progress=tick)
+        buffers = (1 + (targets.confidence is not None)) * BLOCK * opened.scene.shape[1]
+        report = opened.run(sink, held=buffers + (0 if shares is None else shares.memory), progress=tick)
         writer.finish()
+        if shares is not None:
+            shares.finish()
     for copy in copies:
         for file in first.parent.glob(f"{first.name}*"):
             shutil.copyfile(file, copy.with_name(copy.name + file.name.removeprefix(first.name)))
     return report
+
+
+def _in_pixels(progress: Callable[[Progress], None], pixels: int) -> Callable[[TileProgress], None]:
+    """Return what tells progress in pixels where the tiler tells it in tiles."""
+    return lambda state: progress(Progress("mapping", pixels * state.done // max(state.total, 1), pixels))
 
 
 def _area(scene: Scene, aoi: AoiMask | None) -> Window:
@@ -161,15 +200,15 @@ def write_vectors(targets: Targets) -> tuple[int, ...]:
     return tuple(vectorize(targets.rasters[0], path, confidence=targets.confidence) for path in targets.vectors)
 
 
-def open_reference(path: Path, scene: Scene) -> closing[AlignedSource]:
-    """Open a label raster on the grid of a scene.
+def open_reference(path: Path, scene: Scene) -> AlignedSource:
+    """Open a label raster on the grid of a scene; the caller closes it.
 
     Raises
     ------
     GoptGeoError
         If it can't be read, has several bands, or shows other ground than the scene.
     """
-    return closing(open_label_raster(path, scene.grid, "the scene", mixed=True, cache_bytes=0))
+    return open_label_raster(path, scene.grid, "the scene", mixed=True, cache_bytes=0)
 
 
 def write_preview(

@@ -22,12 +22,13 @@ from rasterio.windows import Window as RasterioWindow
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import GeoBox, Window, to_rasterio_crs
 
-__all__ = ["BLOCK", "NODATA", "CogWriter"]
+__all__ = ["BLOCK", "CACHE", "NODATA", "CogWriter", "gdal_writes", "overview_options"]
 
 BLOCK = 512
 """Edge of the COG's tiles, in pixels."""
 NODATA = 255
-_CACHE = 32 << 20  # bytes GDAL may hold while a result is written
+CACHE = 32 << 20
+"""Bytes that GDAL may hold while a result is written."""
 _LAYOUT = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
 
 
@@ -78,7 +79,7 @@ class CogWriter:
         self._rows: dict[tuple[int, int], _BlockRow] = {}  # by column and width: column strips come in turn
         height, width = grid.shape
         self._whole = Window(0, 0, height, width)
-        with _gdal(path):
+        with gdal_writes(path):
             self._dataset = rasterio.open(
                 self._raw,
                 "w",
@@ -150,7 +151,7 @@ class CogWriter:
         for key in list(self._rows):
             self._flush(key)
         vrt = self.path.with_name(f".{self.path.name}.vrt")
-        with _gdal(self.path):
+        with gdal_writes(self.path):
             self._dataset.close()
             rasterio.shutil.copy(str(self._raw), str(vrt), driver="VRT")
             if self._decorate is not None:
@@ -167,7 +168,7 @@ class CogWriter:
                 blocksize=BLOCK,
                 bigtiff="IF_SAFER",
                 overview_resampling=self._resampling.upper(),
-                **_overviews(self._whole.shape),
+                **overview_options(self._whole.shape),
             )
         vrt.unlink()
         self._raw.unlink()
@@ -177,11 +178,11 @@ class CogWriter:
         if row is None or row.filled == 0:
             return
         place = RasterioWindow(key[0], row.start, key[1], row.filled)
-        with _gdal(self.path):
+        with gdal_writes(self.path):
             self._dataset.write(row.values[: row.filled], 1, window=place)
 
 
-def _overviews(shape: tuple[int, int]) -> dict[str, int | str]:
+def overview_options(shape: tuple[int, int]) -> dict[str, int | str]:
     """Return the COG driver's options for rasters so thin that its overviews would no longer shrink."""
     needed = (max(shape) - 1).bit_length() - (BLOCK - 1).bit_length()
     possible = min(shape).bit_length() - 1  # halvings of the shorter side
@@ -212,9 +213,9 @@ class _BlockRow:
 
 
 @contextmanager
-def _gdal(path: Path) -> Iterator[None]:
+def gdal_writes(path: Path) -> Iterator[None]:
     """GDAL with a bounded cache, and silent about grids without a CRS; its errors become ours."""
-    cache = min(int(get_gdal_config("GDAL_CACHEMAX")), _CACHE)
+    cache = min(int(get_gdal_config("GDAL_CACHEMAX")), CACHE)
     with rasterio.Env(GDAL_CACHEMAX=cache), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:

@@ -1,0 +1,258 @@
+"""A map about to be made: its sources, pack and model open and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+
+import gopt_geo
+from gopt_geo.aoi import AoiMask
+from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, cache_share, check_tiles, parse_bytes, resident_memory
+from gopt_geo.grid import GeoBox, Window, crop
+from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
+from gopt_geo.inference.augmented import AugmentedModel, augmented_memory
+from gopt_geo.inference.memory import memory_errors
+from gopt_geo.inference.packmodel import PackModel
+from gopt_geo.maprequest import MapRequest
+from gopt_geo.packchoice import check_resolution, choose_device, choose_pack
+from gopt_geo.packs import ClassInfo, Pack, PackMeta, load_model
+from gopt_geo.scene import Scene
+from gopt_geo.scene.shift.placing import Placement, place_sources
+from gopt_geo.sources import check_modalities
+
+__all__ = ["OpenMap", "load_pack_model", "open_map"]
+
+_LITTLE_SHARED = 0.5  # below this a map from two rasters is mostly one from a single raster: worth a warning
+
+
+@dataclass(frozen=True)
+class OpenMap:
+    """What a map is made with; from `open_map`.
+
+    Attributes
+    ----------
+    request
+        What is asked for, its shifts settled.
+    pack
+        The pack, chosen.
+    scene
+        The sources on one grid.
+    mask
+        The area of interest on that grid, or None.
+    model
+        What predicts, averaging included.
+    options
+        Tiles.
+    working_memory
+        Bytes that one forward pass takes besides the weights.
+    tags
+        How the map is made.
+    notices
+        What the user should know by now.
+    """
+
+    request: MapRequest
+    pack: Pack
+    scene: Scene
+    mask: AoiMask | None
+    model: TileModel
+    options: TileOptions
+    working_memory: int
+    tags: dict[str, str]
+    notices: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The pack's classes."""
+        return self.pack.meta.classes
+
+    @property
+    def window(self) -> Window:
+        """The part of the scene grid that is mapped."""
+        return Window(0, 0, *self.scene.shape) if self.mask is None else self.mask.window
+
+    @property
+    def grid(self) -> GeoBox:
+        """The map's grid."""
+        return crop(self.scene.grid, self.window)
+
+    def run(
+        self,
+        sink: Callable[[BlendedRows], None],
+        *,
+        window: Window | None = None,
+        held: int = 0,
+        progress: Callable[[TileProgress], None] | None = None,
+    ) -> RunReport:
+        """Run the tiles, and hand the blended rows to `sink`; see `gopt_geo.inference.run_tiles`.
+
+        Parameters
+        ----------
+        sink
+            Takes the rows.
+        window
+            Part of the scene grid; else all that is mapped.
+        held
+            Bytes that the sink will hold, under the ceiling on memory.
+        progress
+            Called after each tile.
+        """
+        options = replace(self.options, reserved=self._reserved() + held)
+        wanted = None if self.mask is None else self.mask.read
+        return run_tiles(
+            self.scene,
+            self.model,
+            options,
+            window=window if window is not None else self.window,
+            wanted=wanted,
+            sink=sink,
+            progress=progress,
+        )
+
+    def run_notices(self, run: RunReport) -> list[str]:
+        """Return what the user should know of a run."""
+        notices, inputs = [], self.request.inputs
+        if inputs.sar is not None and run.complete_share < _LITTLE_SHARED:
+            hidden = ", where --cloud-mask hides nothing" if inputs.cloud_mask is not None else ""
+            share = 100 * run.complete_share
+            notices.append(f"warning: only {share:.1f} % of the map has data in both rasters{hidden}")
+        if run.repeated_tiles:
+            twice = f"{run.repeated_tiles} of {run.tiles} tiles ran twice"
+            notices.append(f"--max-memory: {run.strips} column strips, {twice}")
+        return notices
+
+    def _reserved(self) -> int:
+        """Bytes under ``--max-memory`` that the tiler doesn't see: libraries and weights, caches, readers."""
+        readers = self.options.readers * self.scene.block_memory
+        return resident_memory() + FIRST_USE + GDAL_CACHE + self.working_memory + self.scene.cache_bytes + readers
+
+
+def load_pack_model(request: MapRequest, pack: Pack, options: TileOptions) -> PackModel:
+    """Load the model of a pack.
+
+    Raises
+    ------
+    GoptGeoError
+        If it can't be loaded, or the tile size isn't one for it.
+    """
+    with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
+        loaded = load_model(pack, weights=request.backbone_weights)
+        return PackModel(loaded, pack.meta, options.tile_size, options.device)
+
+
+@contextmanager
+def open_map(
+    request: MapRequest,
+    *,
+    check: Callable[[Scene], None] | None = None,
+    load: Callable[[MapRequest, Pack, TileOptions], PackModel] = load_pack_model,
+) -> Iterator[OpenMap]:
+    """Open the sources and the model of a map, and check them against each other.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    check
+        Called with the scene before the model is loaded.
+    load
+        Loads the model.
+
+    Raises
+    ------
+    GoptGeoError
+        Whatever is wrong with sources, pack or options.
+    """
+    inputs = request.inputs
+    with ExitStack() as stack:
+        pack, notices = choose_pack(request.pack)
+        meta = pack.meta
+        check_modalities(pack, inputs.sources)
+        if inputs.sar is None and "sar" in meta.modalities:
+            notices.append("warning: no SAR raster is given: the map comes from the optical one alone")
+        options = _options(request, meta)
+        placement = _place(request, meta)
+        cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
+        scene = stack.enter_context(inputs.open(meta, cache, placement.shifts))
+        mask = request.area.on(scene.grid) if request.area is not None else None
+        notices += mask.notices if mask is not None else ()
+        notices += [*placement.notices, *scene.notices]
+        if check is not None:
+            check(scene)
+        notices += check_resolution(scene, meta, inputs.optical, request.allow_resolution)
+        model, augmented, memory = _model(request, pack, options, load)
+        tags = _tags(request, pack, options, scene) | placement.tags
+        tags |= {"GOPT_GEO_AOI": request.area.name} if request.area is not None else {}
+        settled = replace(request, shifts=placement.shifts)
+        yield OpenMap(settled, pack, scene, mask, augmented or model, options, memory, tags, tuple(notices))
+
+
+def _options(request: MapRequest, meta: PackMeta) -> TileOptions:
+    """Tile options as asked for, else as the pack recommends."""
+    size = request.tile_size if request.tile_size is not None else meta.tile_size
+    return TileOptions(
+        tile_size=size,
+        overlap=request.overlap if request.overlap is not None else max(0, min(meta.overlap, size // 2)),
+        batch_size=request.batch_size,
+        blend=request.blend,
+        readers=request.readers,
+        max_memory=parse_bytes(request.max_memory) if request.max_memory is not None else None,
+        device=choose_device(request.device),
+    )
+
+
+def _place(request: MapRequest, meta: PackMeta) -> Placement:
+    """Return where the sources lie: as settled before, or as it is found now."""
+    if request.shifts is not None:
+        return Placement(dict(request.shifts))
+    return place_sources(
+        request.inputs.specs(meta),
+        correct=request.coregister,
+        pixel_grid=request.inputs.said.get("pixel_grid", False),
+        part=request.area.surroundings if request.area is not None else None,
+    )
+
+
+def _model(
+    request: MapRequest,
+    pack: Pack,
+    options: TileOptions,
+    load: Callable[[MapRequest, Pack, TileOptions], PackModel],
+) -> tuple[PackModel, AugmentedModel | None, int]:
+    """Return the model, what averages over it if anything does, and the bytes that a forward pass takes."""
+    model = load(request, pack, options)
+    size, batch = options.tile_size, options.batch_size
+    check_tiles(model, size, batch, f"--tile-size {size}")
+    augmented = AugmentedModel(model, model.model.backbone.patch_size, request.scales, request.augment)
+    if augmented.passes == 1 and request.scales == (1.0,):
+        return model, None, model.working_memory(size, batch)
+    check_tiles(model, max(augmented.sizes(size)), batch, f"--scales {max(request.scales):g}")
+    channels = sum(len(info.bands) for info in pack.meta.modalities.values())
+    return model, augmented, augmented_memory(model, augmented, size, batch, channels)
+
+
+def _tags(request: MapRequest, pack: Pack, options: TileOptions, scene: Scene) -> dict[str, str]:
+    """Tags that say how the map was made."""
+    meta = pack.meta
+    sizes = ", ".join(f"{scale:g}" for scale in request.scales)
+    tags = {
+        "GOPT_GEO_VERSION": gopt_geo.__version__,
+        "GOPT_GEO_TORCH": torch.__version__,
+        "GOPT_GEO_PACK": meta.title,
+        "GOPT_GEO_PACK_SHA256": pack.sha256,
+        "GOPT_GEO_BACKBONE": f"{meta.backbone.id} {meta.backbone.sha256}",
+        "GOPT_GEO_PRECISION": "fp32",
+        "GOPT_GEO_DEVICE": str(options.device),
+        "GOPT_GEO_TILES": f"size {options.tile_size}, overlap {options.overlap}, batch {options.batch_size}, "
+        f"blend {options.blend}",
+        "GOPT_GEO_AUGMENT": f"{request.augment}, scales {sizes}",
+    }
+    tags |= {f"GOPT_GEO_INPUT_{modality.upper()}": name for modality, name in request.inputs.names.items()}
+    if meta.notice:
+        tags["GOPT_GEO_NOTICE"] = meta.notice
+    if scene.grid.crs is None:
+        tags["GOPT_GEO_CRS"] = "none: the inputs carry no CRS"
+    return tags
