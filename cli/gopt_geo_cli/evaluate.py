@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gopt_geo_cli.options import BackboneWeightsOption
+from gopt_geo_cli.options import BackboneWeightsOption, parse_scales
 from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.sampletables import sample_lines
 from gopt_geo_cli.say import say_notices, say_written
@@ -24,14 +23,6 @@ class Split(Enum):
     train = "train"
     val = "val"
     test = "test"
-
-
-def _scales(text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"\s*\d*\.?\d+(\s*,\s*\d*\.?\d+)*\s*", text):
-        raise typer.BadParameter(f"{text!r} is no list of sizes, such as 0.75,1,1.25", param_hint="'--scales'")
-    return tuple(float(part) for part in text.split(","))
 
 
 def evaluate(
@@ -131,7 +122,7 @@ def evaluate(
         "split": split.value if split is not None else None,
         "root": root,
         "multi_scale": multi_scale,
-        "scales": _scales(scales),
+        "scales": parse_scales(scales),
         "flip": flip,
         "backbone_weights": backbone_weights,
         "tile_size": tile_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ __all__ = [
     "SarUnits",
     "SarUnitsOption",
     "SensorOption",
+    "parse_scales",
 ]
 
 
@@ -98,3 +100,18 @@ CloudMaskKindOption = Annotated[
 PixelGridOption = Annotated[
     bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
 ]
+
+
+def parse_scales(text: str | None) -> tuple[float, ...] | None:
+    """Read the sizes of ``--scales``; None for None.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is no list of numbers.
+    """
+    if text is None:
+        return None
+    if not re.fullmatch(r"\s*\d*\.?\d+(\s*,\s*\d*\.?\d+)*\s*", text):
+        raise typer.BadParameter(f"{text!r} is no list of sizes, such as 0.75,1,1.25", param_hint="'--scales'")
+    return tuple(float(part) for part in text.split(","))

@@ -20,6 +20,7 @@ from gopt_geo_cli.options import (
     SarSensorOption,
     SarUnitsOption,
     SensorOption,
+    parse_scales,
 )
 from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.say import say_notices, say_written
@@ -45,6 +46,22 @@ class Blend(Enum):
     linear = "linear"
     gaussian = "gaussian"
     none = "none"
+
+
+class Augment(Enum):
+    """What a tile is averaged over."""
+
+    none = "none"
+    flip = "flip"
+    dihedral = "dihedral"
+
+
+class ProbabilitiesType(Enum):
+    """How probabilities are stored."""
+
+    float32 = "float32"
+    uint16 = "uint16"
+    uint8 = "uint8"
 
 
 def predict(
@@ -126,6 +143,13 @@ def predict(
         str | None, typer.Option(help="CRS of an area given as text; else longitude and latitude (EPSG:4326).")
     ] = None,
     confidence: Annotated[Path | None, typer.Option(help="Also write the confidence in percent to this .tif.")] = None,
+    probabilities: Annotated[
+        Path | None, typer.Option(help="Also write the probabilities of all classes to this .tif, a band a class.")
+    ] = None,
+    probabilities_type: Annotated[
+        ProbabilitiesType,
+        typer.Option(help="Of --probabilities: as they are, in ten-thousandths (uint16), or in percent (uint8)."),
+    ] = ProbabilitiesType.float32,
     preview: Annotated[
         Path | None, typer.Option(help="Also draw optical, SAR and map side by side to this .png.")
     ] = None,
@@ -136,6 +160,13 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Tiles a forward pass.")] = 4,
     blend: Annotated[Blend, typer.Option(help="Blending window where tiles overlap.")] = Blend.hann,
+    augment: Annotated[
+        Augment,
+        typer.Option(help="Average each tile with its mirror image (flip), or over all 8 turns and mirror images."),
+    ] = Augment.none,
+    scales: Annotated[
+        str, typer.Option(metavar="S,S,...", help="Sizes of tiles that are averaged, such as 0.75,1,1.25.")
+    ] = "1",
     readers: Annotated[int, typer.Option(help="Reading threads.")] = 2,
     max_memory: Annotated[
         str | None,
@@ -181,12 +212,16 @@ def predict(
             aoi=aoi,
             aoi_crs=aoi_crs,
             confidence=confidence,
+            probabilities=probabilities,
+            probabilities_type=probabilities_type.value,
             preview=preview,
             reference=reference,
             tile_size=tile_size,
             overlap=overlap,
             batch_size=batch_size,
             blend=blend.value,
+            augment=augment.value,
+            scales=parse_scales(scales),
             readers=readers,
             max_memory=max_memory,
             device=device,

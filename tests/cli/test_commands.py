@@ -94,12 +94,16 @@ def test_predict_defaults(api: Recorder) -> None:
         "coregister": False,
         "pixel_grid": False,
         "confidence": None,
+        "probabilities": None,
+        "probabilities_type": "float32",
         "preview": None,
         "reference": None,
         "tile_size": None,
         "overlap": None,
         "batch_size": 4,
         "blend": "hann",
+        "augment": "none",
+        "scales": (1.0,),
         "readers": 2,
         "max_memory": None,
         "device": "auto",
@@ -125,12 +129,16 @@ def test_predict_options(api: Recorder) -> None:
         "--extent": "union",
         "--resolution": "12.5",
         "--confidence": "k.tif",
+        "--probabilities": "q.tif",
+        "--probabilities-type": "uint16",
         "--preview": "v.png",
         "--reference": "l.tif",
         "--tile-size": "128",
         "--overlap": "0",
         "--batch-size": "2",
         "--blend": "none",
+        "--augment": "dihedral",
+        "--scales": "0.75, 1",
         "--readers": "1",
         "--max-memory": "2GB",
         "--device": "cuda:1",
@@ -142,10 +150,10 @@ def test_predict_options(api: Recorder) -> None:
     ((_, args, kwargs),) = api.calls
     assert args[2] == [Path("m.tif"), Path("m.gpkg")]
     del kwargs["progress"]
-    numbers = {"resolution": 12.5, "tile_size": 128, "overlap": 0, "batch_size": 2, "readers": 1}
+    numbers = {"resolution": 12.5, "tile_size": 128, "overlap": 0, "batch_size": 2, "readers": 1, "scales": (0.75, 1.0)}
     paths = {
         name: Path(options[f"--{name.replace('_', '-')}"])
-        for name in ("pack", "backbone_weights", "confidence", "preview", "reference")
+        for name in ("pack", "backbone_weights", "confidence", "probabilities", "preview", "reference")
     }
     texts = {flag[2:].replace("-", "_"): value for flag, value in options.items()}
     switches = {flag[2:].replace("-", "_"): True for flag in flags}
@@ -179,6 +187,9 @@ def test_predict_maps_an_optical_raster_alone(api: Recorder) -> None:
         ["--sar-units", "decibel"],
         ["--optical-units", "dn"],
         ["--blend", "cosine"],
+        ["--augment", "rotate"],
+        ["--scales", "0.5,a"],
+        ["--probabilities-type", "float16"],
         ["--cloud-mask-kind", "cloudy"],
         ["--tile-size", "x"],
     ],
