@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions on paths: predict, evaluate, coregister, vectorize, info, simulate."""
+"""The verbs of the command line as functions on paths and arrays."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from gopt_geo.errors import GoptGeoError, GridError, OutputError
 from gopt_geo.evaluation import PackAssessment, evaluate, evaluate_pack
 from gopt_geo.groups import picture_groups
 from gopt_geo.mapping import Progress
+from gopt_geo.maprows import MapRows, RowStream, predict_rows
 from gopt_geo.outputs.staging import VECTOR_ENDINGS, Staging
 from gopt_geo.outputs.vectors import vectorize as write_polygons
 from gopt_geo.paths import StrPath, as_paths
-from gopt_geo.prediction import PredictReport, predict
+from gopt_geo.predicting import predict
+from gopt_geo.prediction import PredictReport
 from gopt_geo.samples import SampleAssessment, SampleReport, evaluate_sample, sample
 from gopt_geo.scene.bandfiles import Source
 from gopt_geo.search import FoundScene, find_scene
@@ -37,9 +39,11 @@ __all__ = [
     "Assessment",
     "CoregisterReport",
     "FoundScene",
+    "MapRows",
     "PackAssessment",
     "PredictReport",
     "Progress",
+    "RowStream",
     "SampleAssessment",
     "SampleReport",
     "check_training",
@@ -50,6 +54,7 @@ __all__ = [
     "find_scene",
     "info",
     "predict",
+    "predict_rows",
     "sample",
     "simulate_files",
     "train",

@@ -28,7 +28,17 @@ from gopt_geo.packs import ClassInfo
 from gopt_geo.scene import BLOCK, AlignedSource, Scene
 from gopt_geo.scene.labelraster import open_label_raster
 
-__all__ = ["NODATA", "Progress", "Targets", "map_rows", "open_reference", "write_map", "write_preview", "write_vectors"]
+__all__ = [
+    "NODATA",
+    "Progress",
+    "Targets",
+    "in_pixels",
+    "map_rows",
+    "open_reference",
+    "write_map",
+    "write_preview",
+    "write_vectors",
+]
 
 NODATA = 255
 _PREVIEW_EDGE = 900
@@ -154,7 +164,7 @@ def write_map(
     """
     area = opened.window
     height, width = area.shape
-    tick = None if progress is None else _in_pixels(progress, height * width)
+    tick = None if progress is None else in_pixels(progress, height * width)
     values = np.array([c.value for c in opened.classes], dtype=np.uint8)
     tags = opened.tags if tags is None else tags
     first, *copies = targets.rasters
@@ -185,7 +195,7 @@ def write_map(
     return report
 
 
-def _in_pixels(progress: Callable[[Progress], None], pixels: int) -> Callable[[TileProgress], None]:
+def in_pixels(progress: Callable[[Progress], None], pixels: int) -> Callable[[TileProgress], None]:
     """Return what tells progress in pixels where the tiler tells it in tiles."""
     return lambda state: progress(Progress("mapping", pixels * state.done // max(state.total, 1), pixels))
 

@@ -122,7 +122,7 @@ def evaluate(
         "split": split.value if split is not None else None,
         "root": root,
         "multi_scale": multi_scale,
-        "scales": parse_scales(scales),
+        "scales": parse_scales(scales) if scales is not None else None,
         "flip": flip,
         "backbone_weights": backbone_weights,
         "tile_size": tile_size,

@@ -102,16 +102,14 @@ PixelGridOption = Annotated[
 ]
 
 
-def parse_scales(text: str | None) -> tuple[float, ...] | None:
-    """Read the sizes of ``--scales``; None for None.
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Read the sizes of ``--scales``.
 
     Raises
     ------
     typer.BadParameter
         If the text is no list of numbers.
     """
-    if text is None:
-        return None
     if not re.fullmatch(r"\s*\d*\.?\d+(\s*,\s*\d*\.?\d+)*\s*", text):
         raise typer.BadParameter(f"{text!r} is no list of sizes, such as 0.75,1,1.25", param_hint="'--scales'")
     return tuple(float(part) for part in text.split(","))

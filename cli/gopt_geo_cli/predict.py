@@ -186,12 +186,13 @@ def predict(
     """
     from gopt_geo import api
 
-    sources = _sources(
+    first, second = _sources(
         optical, sar, catalog, {"time": time, "max_cloud": max_cloud, "collections": collection}, aoi, aoi_crs
     )
     with progress_display("predict") as show:
         report = api.predict(
-            *sources,
+            first,
+            second,
             output,
             pack=pack,
             backbone_weights=backbone_weights,
@@ -232,7 +233,7 @@ def predict(
     run = report.run
     summary = (
         f"{rows} x {columns} pixels in {report.seconds:.1f} s, {run.forwarded} of {run.tiles} tiles held data,"
-        f" {'both rasters have' if sources[1] is not None else 'the raster has'} data on"
+        f" {'both rasters have' if second is not None else 'the raster has'} data on"
         f" {100 * report.shared:.1f} % of the map"
     )
     say_notices([*report.notices, summary])
