@@ -1,7 +1,7 @@
 # Set-up, demo and tests. Needs: Python 3.11 to 3.13, make, and a package registry that pip is set up for.
 #   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
 #   make test          the installation of what the tests need, and all tests
-#   make ablation, make model-costs, make coregistration, make area-estimates    the long benchmarks
+#   make ablation, make model-costs, make coregistration, make area-estimates, make tiling    the long benchmarks
 #   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
 
 # The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
@@ -19,7 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 
-.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates clean
+.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -31,6 +31,7 @@ help:
 	@echo "make ablation, make model-costs    the benchmarks of GoPT: accuracy; parameters, time and memory"
 	@echo "make coregistration    the benchmark of coregister, on real pairs (GOPT_GEO_DATA)"
 	@echo "make area-estimates    the benchmark of areas' confidence intervals, on simulated samples"
+	@echo "make tiling  the benchmark of tiles, overlap, blending and averaging, on simulated scenes"
 	@echo "make clean   remove $(VENV)/, demo/ and caches"
 	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
 
@@ -79,6 +80,10 @@ coregistration: $(VENV)/.installed-dev
 
 area-estimates: $(VENV)/.installed-dev
 	$(ENVIRONMENT) $(BIN)/python benchmarks/area_estimates.py --json benchmarks/results/area_estimates.json
+
+# Some ten minutes of one core.
+tiling: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/tiling.py --json benchmarks/results/tiling.json --figure docs/images/tiling.png
 
 clean:
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi

@@ -177,6 +177,7 @@ class ProbabilityWriter:
                 level=1,  # higher ones take several times as long for a few percent of the size
                 blocksize=BLOCK,
                 bigtiff="IF_SAFER",
+                sparse_ok=True,  # ground without data takes no room
                 overview_resampling="AVERAGE",
                 **overview_options(self._whole.shape),
             )
