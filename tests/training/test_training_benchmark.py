@@ -15,6 +15,7 @@ import rasterio
 from gopt_geo.aoi import read_aoi
 from gopt_geo.assessment.frame import MapFrame
 from gopt_geo.packs import demo_pack_path
+from gopt_geo.simulate import CLASS_VALUES
 from gopt_geo.training.data import open_training_data
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "training.py"
@@ -43,7 +44,8 @@ def test_five_percent_of_the_ground_is_labelled(place: Path) -> None:
     with rasterio.open(place / "sparse.tif") as source:
         kept = source.read(1)
     labelled = kept != 255
-    assert labelled.mean() == pytest.approx(0.05, abs=0.001)
+    assert labelled[8:-8, 8:504].mean() == pytest.approx(0.05, abs=0.001)
+    assert labelled.sum() == labelled[8:-8, 8:504].sum()
     assert np.array_equal(kept[labelled], everything[labelled])
     polygons = geopandas.read_file(place / "sparse.gpkg")
     assert polygons["area_m2"].sum() == pytest.approx(labelled.sum() * 100, rel=2e-3)
@@ -68,9 +70,36 @@ def test_sparse_configurations_open(bench, place: Path) -> None:
         assert data.counts.sum() > 0.5 * 512 * 512
 
 
+def test_ground_beside_the_area_is_scored_in_the_units_of_a_pack(bench, place: Path) -> None:
+    """The demo pack knows such scenes: in other units, or beside the labels' place, it would know nothing."""
+    ((images, labels),) = bench.ground_beside(place)
+    assert images["optical"].shape == (3, 512, 416)
+    assert images["sar"].shape == (1, 512, 416)
+    with rasterio.open(place / "labels.tif") as source:
+        assert np.array_equal(np.array(CLASS_VALUES)[labels], source.read(1)[:, 512 + 96 :])
+    assert bench.scores(demo_pack_path(), bench.ground_beside(place), ["optical", "sar"])["oa"] > 0.8
+
+
 def test_scores_of_a_pack_with_a_modality_withheld(bench) -> None:
     """The figures of docs/benchmarks.md are of other scenes: near is enough."""
-    both, optical = (bench.scores(demo_pack_path(), 1, use) for use in (["optical", "sar"], ["optical"]))
+    both, optical = (
+        bench.scores(demo_pack_path(), bench.other_scenes(1), use) for use in (["optical", "sar"], ["optical"])
+    )
     assert both["miou"] == pytest.approx(0.78, abs=0.12)
     assert both["miou"] - optical["miou"] > 0.1
     assert list(both["iou"]) == list(bench.CLASS_NAMES)
+
+
+def test_ratio_is_the_mean_of_the_areas_and_time_the_longest(bench) -> None:
+    def run(beside: float, other: float, seconds: float) -> dict[str, object]:
+        return {"beside": {"miou": beside}, "other": {"miou": other}, "seconds": seconds}
+
+    rows = [
+        {"ratio": {"beside": 0.92, "other": 0.8}, "all": run(0.5, 0.5, 10), "sparse": run(0.46, 0.4, 20)},
+        {"ratio": {"beside": 0.86, "other": 0.9}, "all": run(0.5, 0.5, 10), "sparse": run(0.43, 0.45, 601)},
+    ]
+    found = bench.sparse_result(rows)
+    assert found["ratio"] == {"beside": 0.89, "other": 0.85}
+    assert found["least_ratio"] == {"beside": 0.86, "other": 0.8}
+    assert (found["longest_seconds"], found["reached"]) == (601, False)
+    assert bench.sparse_result(rows[:1])["reached"]
