@@ -22,11 +22,11 @@ from gopt_geo.datasets.registry import dataset_class
 from gopt_geo.errors import AoiError, ConfigError, GoptGeoError, PackError
 from gopt_geo.inference import TileModel, TileOptions
 from gopt_geo.inference.augmented import SCALES, AugmentedModel, Symmetry
+from gopt_geo.inference.execution import Execution, PrecisionName
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.packs import Pack, PackMeta, load_model, read_pack
 from gopt_geo.paths import StrPath
-from gopt_geo.prediction import choose_device
 from gopt_geo.training.config import TrainConfig
 from gopt_geo.training.configfile import Override, read_train_config
 from gopt_geo.training.progress import TrainProgress
@@ -180,6 +180,8 @@ def evaluate_pack(
     batch_size: int | None = None,
     boundary: int | None = None,
     device: str = "auto",
+    precision: PrecisionName = "auto",
+    threads: int | None = None,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> PackAssessment:
     """Evaluate a pack on a part of a configured data set or scene, through the tiler that predicts.
@@ -203,8 +205,8 @@ def evaluate_pack(
         File with the weights of the pack's backbone; else see `gopt_geo.models.load_backbone`.
     tile_size, overlap, batch_size, boundary
         Else the configuration's, else the pack's.
-    device
-        ``auto``, ``cpu`` or ``cuda[:n]``.
+    device, precision, threads
+        Where and how the model runs, as in `gopt_geo.predict`; see `gopt_geo.maprequest.MapOptions`.
     progress
         Called after each tile.
 
@@ -222,11 +224,12 @@ def evaluate_pack(
     overrides = [] if root is None else [Override(("root",), str(root), "--root")]
     settings = read_train_config(config, overrides)
     read = read_pack(pack)
-    options = _tiles(read.meta, settings, tile_size, overlap, batch_size, choose_device(device))
+    execution = Execution.choose(device, precision, threads=threads)
+    options = _tiles(read.meta, settings, tile_size, overlap, batch_size, execution.device)
     sizes, mirrored = _augmentation(settings, multi_scale=multi_scale, scales=scales, flip=flip)
     within = boundary if boundary is not None else settings.evaluation.boundary
     with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
-        model = PackModel(load_model(read, weights=backbone_weights), read.meta, options.tile_size, options.device)
+        model = PackModel(load_model(read, weights=backbone_weights), read.meta, options.tile_size, execution)
     check_tiles(model, options.tile_size, options.batch_size, f"--tile-size {options.tile_size}")
     patch = model.model.backbone.patch_size
     symmetry: Symmetry = "flip" if mirrored else "none"
@@ -234,8 +237,8 @@ def evaluate_pack(
     if wrapped is not None:
         largest = max(wrapped.sizes(options.tile_size))
         check_tiles(model, largest, options.batch_size, f"--scales {max(sizes):g}")
-    with _open(settings, split, read.meta, patch, progress) as data:
-        notices = [*data.report.notices, *check_fit(read, data, str(config))]
+    with _open(settings, split, read.meta, patch, progress) as data, execution.in_force():
+        notices = [*data.report.notices, *execution.notices, *check_fit(read, data, str(config))]
         areas = data.areas(split, options.tile_size)  # type: ignore[arg-type]
 
         def run(what: TileModel, stage: str) -> ModelScores:

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.errors import GoptGeoError, PackError
 from gopt_geo.grid import Window
 from gopt_geo.inference import TileOptions
+from gopt_geo.inference.execution import Execution
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.maparrays import MapPixels, as_dataset, map_pixels
 from gopt_geo.maprequest import MapRequest
@@ -92,7 +93,6 @@ _OPEN: OrderedDict[str, _Held] = OrderedDict()
 _OPENING = threading.Lock()
 _LOADING = threading.Lock()
 _MODELS: OrderedDict[tuple[Any, ...], PackModel] = OrderedDict()
-_OF_THE_SCENE = ("inputs", "area", "shifts", "pack")  # what of a request a model doesn't depend on
 
 
 def _held(lazy: LazyMap) -> _Held:
@@ -110,13 +110,12 @@ def _held(lazy: LazyMap) -> _Held:
         return held
 
 
-def _shared_model(request: MapRequest, pack: Pack, options: TileOptions) -> PackModel:
+def _shared_model(request: MapRequest, pack: Pack, options: TileOptions, execution: Execution) -> PackModel:
     """Load a pack's model once in a process, whichever maps of the same options it serves."""
-    said = tuple(getattr(request, part.name) for part in fields(request) if part.name not in _OF_THE_SCENE)
-    key = (pack.sha256, str(options.device), said)
+    key = (pack.sha256, execution, options.tile_size, request.backbone_weights)
     with _LOADING:
         if key not in _MODELS:
-            _MODELS[key] = load_pack_model(request, pack, options)
+            _MODELS[key] = load_pack_model(request, pack, options, execution)
         _MODELS.move_to_end(key)
         while len(_MODELS) > _KEPT:
             _MODELS.popitem(last=False)
@@ -150,7 +149,6 @@ def predict_lazily(
             opened.request,
             pack=Path(opened.pack.path).absolute() if opened.pack.path is not None else None,
             backbone_weights=weights.absolute() if weights is not None else None,
-            device=str(opened.options.device),
         )
         lazy = LazyMap(settled, opened.pack.sha256, probabilities)
         pixels = _blocks(lazy, opened.window, len(opened.classes), height, width)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from gopt_geo.aoi import Aoi, read_aoi
 from gopt_geo.errors import AoiError, GoptGeoError
 from gopt_geo.inference import BlendKind
 from gopt_geo.inference.augmented import Symmetry
+from gopt_geo.inference.execution import PrecisionName
 from gopt_geo.paths import StrPath, optional_path
 from gopt_geo.scene.bandfiles import Source
 from gopt_geo.sources import SceneInputs, SceneOptions
@@ -38,8 +39,10 @@ class MapOptions(SceneOptions, total=False):
         longitude and latitude.
     tile_size, overlap
         In pixels; else the pack's.
-    batch_size, blend, readers
-        Tiles a forward pass, blending window, reading threads.
+    batch_size
+        Tiles a forward pass; ``auto``: what keeps the device busy and fits (`gopt_geo.inference.batchsize`).
+    blend, readers
+        Blending window, reading threads.
     augment
         ``none``, ``flip`` or ``dihedral``: average each tile with its mirror image, or over all eight turns and mirror
         images.
@@ -49,6 +52,12 @@ class MapOptions(SceneOptions, total=False):
         Ceiling such as ``2GB``.
     device
         ``auto``, ``cpu`` or ``cuda[:n]``.
+    precision
+        Of the model: ``fp32``, ``bf16``, ``fp16``, or ``auto`` (`gopt_geo.inference.execution.choose_precision`).
+    compile
+        Put the model through torch's compiler; on a GPU into a CUDA graph.
+    threads
+        Of the model on a CPU; else torch's own number.
     """
 
     pack: StrPath | None
@@ -59,13 +68,16 @@ class MapOptions(SceneOptions, total=False):
     aoi_crs: str | None
     tile_size: int | None
     overlap: int | None
-    batch_size: int
+    batch_size: int | Literal["auto"]
     blend: BlendKind
     readers: int
     augment: Symmetry
     scales: Sequence[float]
     max_memory: str | None
     device: str
+    precision: PrecisionName
+    compile: bool
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -92,13 +104,16 @@ class MapRequest:
     area: Aoi | None = None
     tile_size: int | None = None
     overlap: int | None = None
-    batch_size: int = 4
+    batch_size: int | Literal["auto"] = "auto"
     blend: BlendKind = "hann"
     readers: int = 2
     augment: Symmetry = "none"
     scales: tuple[float, ...] = (1.0,)
     max_memory: str | None = None
     device: str = "auto"
+    precision: PrecisionName = "auto"
+    compile: bool = False
+    threads: int | None = None
     shifts: Mapping[str, tuple[float, float]] | None = None
 
     @classmethod
@@ -122,6 +137,7 @@ class MapRequest:
         for name in ("pack", "backbone_weights"):
             own[name] = optional_path(own.get(name))
         own["scales"] = _scales(own.get("scales", (1.0,)))
+        _check_batch_size(own.get("batch_size", "auto"))
         inputs = SceneInputs(optical, sar, cast("SceneOptions", given))
         if aoi is None and aoi_crs is not None:
             raise AoiError("--aoi-crs", "it needs --aoi", "name an area, or leave it out")
@@ -131,6 +147,12 @@ class MapRequest:
         """Return all files that are read, for the check that no result replaces one."""
         given = (self.pack, self.backbone_weights, self.area.path if self.area is not None else None)
         return [*(path for path in given if path is not None), *self.inputs.files()]
+
+
+def _check_batch_size(size: object) -> None:
+    """Refuse what is neither a number nor "auto"; which numbers serve is the tiler's to say."""
+    if size != "auto" and (not isinstance(size, int) or isinstance(size, bool)):
+        raise GoptGeoError("--batch-size", f"{size!r} is no number of tiles", "give a whole number, or auto")
 
 
 def _scales(scales: Sequence[float]) -> tuple[float, ...]:

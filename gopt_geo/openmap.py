@@ -10,14 +10,25 @@ import torch
 
 import gopt_geo
 from gopt_geo.aoi import AoiMask
-from gopt_geo.ceiling import FIRST_USE, GDAL_CACHE, cache_share, check_tiles, parse_bytes, resident_memory
+from gopt_geo.ceiling import (
+    FIRST_USE,
+    GDAL_CACHE,
+    available_memory,
+    cache_share,
+    check_tiles,
+    parse_bytes,
+    resident_memory,
+)
 from gopt_geo.grid import GeoBox, Window, crop
 from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
 from gopt_geo.inference.augmented import AugmentedModel, augmented_memory
+from gopt_geo.inference.batchsize import choose_batch_size
+from gopt_geo.inference.execution import Execution
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
+from gopt_geo.inference.tiles import TilePlan
 from gopt_geo.maprequest import MapRequest
-from gopt_geo.packchoice import check_resolution, choose_device, choose_pack
+from gopt_geo.packchoice import check_resolution, choose_pack
 from gopt_geo.packs import ClassInfo, Pack, PackMeta, load_model
 from gopt_geo.scene import Scene
 from gopt_geo.scene.shift.placing import Placement, place_sources
@@ -44,6 +55,10 @@ class OpenMap:
         The area of interest on that grid, or None.
     model
         What predicts, averaging included.
+    pack_model
+        The pack's own, which `model` is or averages over; with the device and precision that it runs in.
+    edges
+        Of the tiles as it sees them, in pixels: several where it averages over sizes.
     options
         Tiles.
     working_memory
@@ -59,6 +74,8 @@ class OpenMap:
     scene: Scene
     mask: AoiMask | None
     model: TileModel
+    pack_model: PackModel
+    edges: tuple[int, ...]
     options: TileOptions
     working_memory: int
     tags: dict[str, str]
@@ -87,7 +104,7 @@ class OpenMap:
         held: int = 0,
         progress: Callable[[TileProgress], None] | None = None,
     ) -> RunReport:
-        """Run the tiles, and hand the blended rows to `sink`; see `gopt_geo.inference.run_tiles`.
+        """Warm up, run the tiles, and hand the blended rows to `sink`; see `gopt_geo.inference.run_tiles`.
 
         Parameters
         ----------
@@ -102,15 +119,18 @@ class OpenMap:
         """
         options = replace(self.options, reserved=self._reserved() + held)
         wanted = None if self.mask is None else self.mask.read
-        return run_tiles(
-            self.scene,
-            self.model,
-            options,
-            window=window if window is not None else self.window,
-            wanted=wanted,
-            sink=sink,
-            progress=progress,
-        )
+        with self.pack_model.execution.in_force():
+            with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
+                self.pack_model.warm_up(self.scene.modalities, options.batch_size, self.edges)
+            return run_tiles(
+                self.scene,
+                self.model,
+                options,
+                window=window if window is not None else self.window,
+                wanted=wanted,
+                sink=sink,
+                progress=progress,
+            )
 
     def run_notices(self, run: RunReport) -> list[str]:
         """Return what the user should know of a run."""
@@ -122,6 +142,8 @@ class OpenMap:
         if run.repeated_tiles:
             twice = f"{run.repeated_tiles} of {run.tiles} tiles ran twice"
             notices.append(f"--max-memory: {run.strips} column strips, {twice}")
+        if self.pack_model.warm_up_seconds:
+            notices.append(f"the model's warm-up took {self.pack_model.warm_up_seconds:.1f} s")
         return notices
 
     def _reserved(self) -> int:
@@ -130,7 +152,10 @@ class OpenMap:
         return resident_memory() + FIRST_USE + GDAL_CACHE + self.working_memory + self.scene.cache_bytes + readers
 
 
-def load_pack_model(request: MapRequest, pack: Pack, options: TileOptions) -> PackModel:
+Loader = Callable[[MapRequest, Pack, TileOptions, Execution], PackModel]
+
+
+def load_pack_model(request: MapRequest, pack: Pack, options: TileOptions, execution: Execution) -> PackModel:
     """Load the model of a pack.
 
     Raises
@@ -140,7 +165,7 @@ def load_pack_model(request: MapRequest, pack: Pack, options: TileOptions) -> Pa
     """
     with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
         loaded = load_model(pack, weights=request.backbone_weights)
-        return PackModel(loaded, pack.meta, options.tile_size, options.device)
+        return PackModel(loaded, pack.meta, options.tile_size, execution)
 
 
 @contextmanager
@@ -148,7 +173,7 @@ def open_map(
     request: MapRequest,
     *,
     check: Callable[[Scene], None] | None = None,
-    load: Callable[[MapRequest, Pack, TileOptions], PackModel] = load_pack_model,
+    load: Loader = load_pack_model,
 ) -> Iterator[OpenMap]:
     """Open the sources and the model of a map, and check them against each other.
 
@@ -173,7 +198,10 @@ def open_map(
         check_modalities(pack, inputs.sources)
         if inputs.sar is None and "sar" in meta.modalities:
             notices.append("warning: no SAR raster is given: the map comes from the optical one alone")
-        options = _options(request, meta)
+        execution = Execution.choose(
+            request.device, request.precision, compiled=request.compile, threads=request.threads
+        )
+        options = _options(request, meta, execution)
         placement = _place(request, meta)
         cache = cache_share(options.max_memory, inputs.count) if options.max_memory else None
         scene = stack.enter_context(inputs.open(meta, cache, placement.shifts))
@@ -182,25 +210,34 @@ def open_map(
         notices += [*placement.notices, *scene.notices]
         if check is not None:
             check(scene)
-        notices += check_resolution(scene, meta, inputs.optical, request.allow_resolution)
-        model, augmented, memory = _model(request, pack, options, load)
-        tags = _tags(request, pack, options, scene) | placement.tags
+        notices += [*check_resolution(scene, meta, inputs.optical, request.allow_resolution), *execution.notices]
+        own = load(request, pack, options, execution)
+        if request.batch_size == "auto":
+            options = replace(options, batch_size=_batch_size(own, scene, options))
+        model, edges, memory = _averaged(request, own, options)
+        tags = _tags(request, pack, options, scene, execution) | placement.tags
         tags |= {"GOPT_GEO_AOI": request.area.name} if request.area is not None else {}
-        settled = replace(request, shifts=placement.shifts)
-        yield OpenMap(settled, pack, scene, mask, augmented or model, options, memory, tags, tuple(notices))
+        settled = replace(
+            request,
+            shifts=placement.shifts,
+            device=str(execution.device),
+            precision=execution.precision,
+            batch_size=options.batch_size,
+        )
+        yield OpenMap(settled, pack, scene, mask, model, own, edges, options, memory, tags, tuple(notices))
 
 
-def _options(request: MapRequest, meta: PackMeta) -> TileOptions:
-    """Tile options as asked for, else as the pack recommends."""
+def _options(request: MapRequest, meta: PackMeta, execution: Execution) -> TileOptions:
+    """Tile options as asked for, else as the pack recommends; a batch that is to be found is 1 as yet."""
     size = request.tile_size if request.tile_size is not None else meta.tile_size
     return TileOptions(
         tile_size=size,
         overlap=request.overlap if request.overlap is not None else max(0, min(meta.overlap, size // 2)),
-        batch_size=request.batch_size,
+        batch_size=1 if request.batch_size == "auto" else request.batch_size,
         blend=request.blend,
         readers=request.readers,
         max_memory=parse_bytes(request.max_memory) if request.max_memory is not None else None,
-        device=choose_device(request.device),
+        device=execution.device,
     )
 
 
@@ -216,25 +253,31 @@ def _place(request: MapRequest, meta: PackMeta) -> Placement:
     )
 
 
-def _model(
-    request: MapRequest,
-    pack: Pack,
-    options: TileOptions,
-    load: Callable[[MapRequest, Pack, TileOptions], PackModel],
-) -> tuple[PackModel, AugmentedModel | None, int]:
-    """Return the model, what averages over it if anything does, and the bytes that a forward pass takes."""
-    model = load(request, pack, options)
+def _batch_size(model: PackModel, scene: Scene, options: TileOptions) -> int:
+    """Return the batch where none is asked for, within a quarter of the ceiling's memory, or half of what is free."""
+    if options.max_memory is not None:
+        memory: int | None = max(options.max_memory - resident_memory() - FIRST_USE - GDAL_CACHE, 0) // 4
+    else:
+        free = available_memory()
+        memory = free // 2 if free is not None else None
+    plan = TilePlan(scene.shape, options.tile_size, options.overlap)
+    with model.execution.in_force():
+        return choose_batch_size(model, scene.modalities, plan, memory=memory)
+
+
+def _averaged(request: MapRequest, model: PackModel, options: TileOptions) -> tuple[TileModel, tuple[int, ...], int]:
+    """Return what averages over the model, if anything does, else itself; its edges; what a forward pass takes."""
     size, batch = options.tile_size, options.batch_size
     check_tiles(model, size, batch, f"--tile-size {size}")
     augmented = AugmentedModel(model, model.model.backbone.patch_size, request.scales, request.augment)
     if augmented.passes == 1 and request.scales == (1.0,):
-        return model, None, model.working_memory(size, batch)
-    check_tiles(model, max(augmented.sizes(size)), batch, f"--scales {max(request.scales):g}")
-    channels = sum(len(info.bands) for info in pack.meta.modalities.values())
-    return model, augmented, augmented_memory(model, augmented, size, batch, channels)
+        return model, (size,), model.working_memory(size, batch)
+    edges = tuple(augmented.sizes(size))
+    check_tiles(model, max(edges), batch, f"--scales {max(request.scales):g}")
+    return augmented, edges, augmented_memory(model, augmented, size, batch, model.band_count)
 
 
-def _tags(request: MapRequest, pack: Pack, options: TileOptions, scene: Scene) -> dict[str, str]:
+def _tags(request: MapRequest, pack: Pack, options: TileOptions, scene: Scene, execution: Execution) -> dict[str, str]:
     """Tags that say how the map was made."""
     meta = pack.meta
     sizes = ", ".join(f"{scale:g}" for scale in request.scales)
@@ -244,7 +287,7 @@ def _tags(request: MapRequest, pack: Pack, options: TileOptions, scene: Scene) -
         "GOPT_GEO_PACK": meta.title,
         "GOPT_GEO_PACK_SHA256": pack.sha256,
         "GOPT_GEO_BACKBONE": f"{meta.backbone.id} {meta.backbone.sha256}",
-        "GOPT_GEO_PRECISION": "fp32",
+        "GOPT_GEO_PRECISION": execution.precision + (", compiled" if execution.compiled else ""),
         "GOPT_GEO_DEVICE": str(options.device),
         "GOPT_GEO_TILES": f"size {options.tile_size}, overlap {options.overlap}, batch {options.batch_size}, "
         f"blend {options.blend}",

@@ -1,20 +1,18 @@
-"""Which pack and which device a job takes, and whether a scene's pixels are of the pack's size."""
+"""Which pack a job takes, and whether a scene's pixels are of the pack's size."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import torch
-
-from gopt_geo.errors import DeviceMemoryError, GoptGeoError, PackError, ResolutionError
+from gopt_geo.errors import PackError, ResolutionError
 from gopt_geo.packs import Pack, PackMeta, demo_pack_path, read_pack
 from gopt_geo.paths import StrPath, optional_path
 from gopt_geo.scene import Scene
 from gopt_geo.scene.bandfiles import Source, source_name
 from gopt_geo.sources import odd_pixel_size
 
-__all__ = ["check_resolution", "choose_device", "choose_pack"]
+__all__ = ["check_resolution", "choose_pack"]
 
 
 def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
@@ -38,29 +36,6 @@ def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
         how = "" if path is not None else "; name another with --pack or GOPT_GEO_PACK"
         notices.append(f"warning: pack {read.meta.title!r}: {read.meta.notice}{how}")
     return read, notices
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve ``auto``, ``cpu`` or ``cuda[:n]``.
-
-    Raises
-    ------
-    GoptGeoError
-        If there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    wrong = GoptGeoError(f"--device {name}", "there is no such device here", "use auto, cpu or cuda[:n]")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise wrong
-        torch.empty(1, device=device)
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(f"device {name}", "no memory left on it", "free it, or use another --device") from error
-    except (RuntimeError, AssertionError) as error:
-        raise wrong from error
-    return device
 
 
 def check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: bool) -> list[str]:

@@ -18,12 +18,12 @@ from gopt_geo.openmap import open_map
 from gopt_geo.outputs.probabilities import ProbabilityType, check_probability_type
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.outputs.vectors import check_vector_output
-from gopt_geo.packchoice import choose_device, choose_pack
+from gopt_geo.packchoice import choose_pack
 from gopt_geo.paths import StrPath, as_paths, optional_path
 from gopt_geo.scene import AlignedSource, Scene
 from gopt_geo.scene.bandfiles import Source
 
-__all__ = ["PredictReport", "choose_device", "choose_pack", "predict"]
+__all__ = ["PredictReport", "choose_pack", "predict"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class PredictReport:
         Number of polygons of each vector output, in order.
     seconds
         Wall time of the whole job.
+    device, precision
+        What the model ran on and in: "fp32", "bf16" or "fp16", with ", compiled" where it was.
+    warm_up
+        Seconds of it in which a GPU or the compiler warmed up.
     """
 
     outputs: tuple[Path, ...]
@@ -55,6 +59,9 @@ class PredictReport:
     run: RunReport
     polygons: tuple[int, ...]
     seconds: float
+    device: str = "cpu"
+    precision: str = "fp32"
+    warm_up: float = 0.0
 
 
 def predict(
@@ -146,5 +153,15 @@ def predict(
             shape = opened.window.shape
         staging.publish()
     written = tuple(Path(p) for p in (*outputs, confidence, probabilities, preview) if p is not None)
-    seconds = time.monotonic() - started
-    return PredictReport(written, tuple(notices), shape, run.complete_share, run, polygons, seconds)
+    return PredictReport(
+        outputs=written,
+        notices=tuple(notices),
+        shape=shape,
+        shared=run.complete_share,
+        run=run,
+        polygons=polygons,
+        seconds=time.monotonic() - started,
+        device=opened.tags["GOPT_GEO_DEVICE"],
+        precision=opened.tags["GOPT_GEO_PRECISION"],
+        warm_up=opened.pack_model.warm_up_seconds,
+    )

@@ -15,6 +15,7 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from gopt_geo import description, packs
+from gopt_geo.inference import execution
 from gopt_geo.models.backbone import Backbone, build_vit
 from gopt_geo.models.config import GoptConfig
 from gopt_geo.models.gopt import GoPT
@@ -30,6 +31,12 @@ def usual_signals() -> None:
     """Undo what nohup or a shell's background job ignores: tests send these signals, and children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def same_precision_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `--precision auto` be fp32 on every CPU: maps are compared with others that were made in it."""
+    monkeypatch.setattr(execution, "_gain_of_bf16", lambda: 1.0)
 
 
 @pytest.fixture(scope="session")

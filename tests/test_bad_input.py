@@ -315,7 +315,7 @@ def test_out_of_memory(bad: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
         raise error
 
     monkeypatch.setattr(PackModel, "__call__", full)
-    line = bad()
+    line = bad("--batch-size", 4)
     assert line.startswith("error: device cpu: out of memory with batches of 4 tiles of 32 x 32 pixels; ")
     assert all(option in line for option in ("--batch-size", "--tile-size", "--max-memory"))
 
@@ -352,6 +352,8 @@ def test_device_that_isnt_there(bad: Callable[..., str], device: str) -> None:
         (["--overlap", -1], "--overlap"),
         (["--overlap", 17], "--overlap"),
         (["--batch-size", 0], "--batch-size"),
+        (["--threads", 0], "--threads"),
+        (["--precision", "fp16"], "--precision fp16"),
         (["--readers", 0], "--readers"),
         (["--resolution", 0], "--resolution"),
         (["--resolution", "nan"], "--resolution"),

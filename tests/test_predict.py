@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rio_cogeo import cog_validate
 
 import gopt_geo
-from gopt_geo import ceiling, mapping
-from gopt_geo.errors import DeviceMemoryError, DrawingError
+from gopt_geo import ceiling, mapping, openmap
+from gopt_geo.errors import DeviceMemoryError, DrawingError, GoptGeoError
 from gopt_geo.grid import Window, corner_distance, grid_of
 from gopt_geo.outputs.legend import read_legend
+from gopt_geo.packs import demo_pack_path
 from gopt_geo.prediction import PredictReport
 from gopt_geo.simulate import CLASS_NAMES, CLASS_VALUES
 
@@ -263,7 +266,7 @@ def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(
 @pytest.mark.brief
 def test_tiles_that_memory_cannot_hold_are_refused_and_not_tried(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DeviceMemoryError) as caught:
-        run("map.tif", tile_size=160_000)
+        run("map.tif", tile_size=160_000, batch_size=4)
     said = str(caught.value)
     assert said.startswith("--tile-size 160000: batches of 4 tiles of 160000 x 160000 pixels need about ")
     assert said.endswith("lower --tile-size or --batch-size; a tile needn't be larger than the scene")
@@ -283,3 +286,65 @@ def test_free_memory_is_what_the_system_says() -> None:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert free is not None
     assert 0 < free < total
+
+
+def test_a_reduced_precision_is_told_by_tag_report_and_notice(
+    run: Run, pixels: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    full = run("full.tif", device="cpu", pack=demo_pack_path())
+    low = run("low.tif", device="cpu", pack=demo_pack_path(), precision="bf16")
+    assert (full.device, full.precision, full.warm_up) == ("cpu", "fp32", 0)
+    assert (low.device, low.precision) == ("cpu", "bf16")
+    with rasterio.open(tmp_path / "full.tif") as one, rasterio.open(tmp_path / "low.tif") as other:
+        assert [file.tags()["GOPT_GEO_PRECISION"] for file in (one, other)] == ["fp32", "bf16"]
+    assert not any("bf16" in line for line in full.notices)
+    assert any(line == "the model runs in bf16 on cpu, blending in float32 (--precision)" for line in low.notices)
+    one, other = pixels(tmp_path / "full.tif"), pixels(tmp_path / "low.tif")
+    assert 0 < (one != other).mean() < 0.05
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
+def test_compiled_the_map_is_the_same_and_the_warm_up_is_told(
+    run: Run, pixels: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    torch._dynamo.reset()
+    run("plain.tif", device="cpu")
+    report = run("compiled.tif", device="cpu", compile=True)
+    assert report.precision == "fp32, compiled"
+    assert 0 < report.warm_up < report.seconds
+    assert any(line.startswith("the model's warm-up took ") for line in report.notices)
+    with rasterio.open(tmp_path / "compiled.tif") as file:
+        assert file.tags()["GOPT_GEO_PRECISION"] == "fp32, compiled"
+    assert np.array_equal(pixels(tmp_path / "plain.tif"), pixels(tmp_path / "compiled.tif"))
+
+
+def test_the_batch_is_found_and_told(run: Run, tmp_path: Path) -> None:
+    assert run("map.tif").run.batch_size == 16  # tiles of 32 pixels are small
+    assert run("one.tif", tile_size=128, overlap=0).run.batch_size == 2  # all there are
+    for wrong in ("several", 1.5, True, None):
+        with pytest.raises(
+            GoptGeoError, match=f"^--batch-size: {wrong!r} is no number of tiles; give a whole number, or"
+        ):
+            run("map.tif", batch_size=wrong, overwrite=True)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert "batch 16" in file.tags()["GOPT_GEO_TILES"]
+
+
+def test_the_batch_may_take_a_quarter_of_the_ceiling_or_half_of_what_is_free(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[int | None] = []
+
+    def choose(*_: object, memory: int | None) -> int:
+        allowed.append(memory)
+        return 2
+
+    monkeypatch.setattr(openmap, "choose_batch_size", choose)
+    monkeypatch.setattr(openmap, "resident_memory", lambda: 100 << 20)
+    monkeypatch.setattr(openmap, "available_memory", lambda: 6 << 30)
+    assert run("free.tif").run.batch_size == 2
+    assert run("ceiling.tif", max_memory="2GiB").run.batch_size == 2
+    fixed = (100 << 20) + ceiling.FIRST_USE + ceiling.GDAL_CACHE
+    assert allowed == [3 << 30, ((2 << 30) - fixed) // 4]
+    run("asked.tif", batch_size=3)
+    assert len(allowed) == 2

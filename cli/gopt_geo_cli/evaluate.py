@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gopt_geo_cli.options import BackboneWeightsOption, parse_scales
+from gopt_geo_cli.options import BackboneWeightsOption, PrecisionOption, ThreadsOption, parse_scales
 from gopt_geo_cli.progress import progress_display
 from gopt_geo_cli.sampletables import sample_lines
 from gopt_geo_cli.say import say_notices, say_written
@@ -83,6 +83,8 @@ def evaluate(
     overlap: Annotated[int | None, typer.Option(help="Of --pack: overlap of tiles in pixels; likewise.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Of --pack: tiles a forward pass.")] = None,
     device: Annotated[str | None, typer.Option(help="Of --pack: auto, cpu or cuda[:n]; else auto.")] = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
     boundary: Annotated[
         int | None, typer.Option(min=0, help="Pixels within which borders agree; else 3, or the configuration's.")
     ] = None,
@@ -129,6 +131,8 @@ def evaluate(
         "overlap": overlap,
         "batch_size": batch_size,
         "device": device,
+        "precision": precision.value if precision is not None else None,
+        "threads": threads,
         "boundary": boundary,
     }
     of_sample = {

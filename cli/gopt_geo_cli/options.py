@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,11 +19,15 @@ __all__ = [
     "OpticalUnitsOption",
     "PackOption",
     "PixelGridOption",
+    "Precision",
+    "PrecisionOption",
     "SarBandsOption",
     "SarSensorOption",
     "SarUnits",
     "SarUnitsOption",
     "SensorOption",
+    "ThreadsOption",
+    "parse_batch_size",
     "parse_scales",
 ]
 
@@ -46,6 +50,15 @@ class SarUnits(Enum):
     raw = "raw"
 
 
+class Precision(Enum):
+    """Precision of the forward pass."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
 class CloudMaskKind(Enum):
     """What the values of a cloud mask mean."""
 
@@ -63,6 +76,16 @@ BackboneWeightsOption = Annotated[
         help="File with the weights of the pack's backbone; else found by name in the folder GOPT_GEO_BACKBONES, or"
         " downloaded."
     ),
+]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        help="Precision of the model; else auto: bf16 on a GPU (fp16 on an old one) and on CPUs that gain from it, else"
+        " fp32."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of the model on a CPU; else OMP_NUM_THREADS, else the cores.")
 ]
 OpticalBandsOption = Annotated[
     str | None,
@@ -100,6 +123,15 @@ CloudMaskKindOption = Annotated[
 PixelGridOption = Annotated[
     bool, typer.Option("--pixel-grid", help="Accept rasters without a CRS if their shapes are equal.")
 ]
+
+
+def parse_batch_size(text: str) -> int | Literal["auto"]:
+    """Read a number of tiles, or "auto"."""
+    if text == "auto":
+        return "auto"
+    if not re.fullmatch(r"\s*-?\d{1,6}\s*", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto", param_hint="'--batch-size'")
+    return int(text)
 
 
 def parse_scales(text: str) -> tuple[float, ...]:

@@ -16,10 +16,13 @@ from gopt_geo_cli.options import (
     OpticalUnitsOption,
     PackOption,
     PixelGridOption,
+    PrecisionOption,
     SarBandsOption,
     SarSensorOption,
     SarUnitsOption,
     SensorOption,
+    ThreadsOption,
+    parse_batch_size,
     parse_scales,
 )
 from gopt_geo_cli.progress import progress_display
@@ -158,7 +161,10 @@ def predict(
     overlap: Annotated[
         int | None, typer.Option(help="Overlap of neighbouring tiles in pixels; else the pack's.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Tiles a forward pass.")] = 4,
+    batch_size: Annotated[
+        str,
+        typer.Option(metavar="N|auto", help="Tiles a forward pass; auto: what keeps the device busy and fits."),
+    ] = "auto",
     blend: Annotated[Blend, typer.Option(help="Blending window where tiles overlap.")] = Blend.hann,
     augment: Annotated[
         Augment,
@@ -173,6 +179,12 @@ def predict(
         typer.Option(help="Ceiling on memory, such as 2GB: wide scenes then run in column strips."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: PrecisionOption = None,
+    compile_model: Annotated[
+        bool,
+        typer.Option("--compile", help="Put the model through torch's compiler first: pays on a GPU and large scenes."),
+    ] = False,
+    threads: ThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
 ) -> None:
     """Map land cover from OPTICAL and SAR.
@@ -219,13 +231,16 @@ def predict(
             reference=reference,
             tile_size=tile_size,
             overlap=overlap,
-            batch_size=batch_size,
+            batch_size=parse_batch_size(batch_size),
             blend=blend.value,
             augment=augment.value,
             scales=parse_scales(scales),
             readers=readers,
             max_memory=max_memory,
             device=device,
+            precision=precision.value if precision is not None else "auto",
+            compile=compile_model,
+            threads=threads,
             overwrite=overwrite,
             progress=show,
         )

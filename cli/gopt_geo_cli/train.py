@@ -12,6 +12,7 @@ from gopt_geo_cli.options import (
     CloudMaskKindOption,
     CloudMaskOption,
     OpticalUnitsOption,
+    Precision,
     SarSensorOption,
     SarUnitsOption,
     SensorOption,
@@ -21,7 +22,6 @@ from gopt_geo_cli.say import say_notices, say_written
 from gopt_geo_cli.trainoptions import (
     Accelerator,
     Loss,
-    Precision,
     SetOption,
     find_file,
     overrides_of,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gopt_geo.training.config import TrainConfig
     from gopt_geo.training.configfile import Override
 
-__all__ = ["KEYS", "Accelerator", "Loss", "Precision", "SetOption", "find_file", "overrides_of", "training_of"]
+__all__ = ["KEYS", "Accelerator", "Loss", "SetOption", "find_file", "overrides_of", "training_of"]
 
 KEYS = {
     "aoi": "scene.aoi",
@@ -67,15 +67,6 @@ class Loss(Enum):
     cross_entropy = "cross_entropy"
     dice = "cross_entropy+dice"
     lovasz = "cross_entropy+lovasz"
-
-
-class Precision(Enum):
-    """Precision of the forward pass."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 class Accelerator(Enum):

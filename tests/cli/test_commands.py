@@ -100,13 +100,16 @@ def test_predict_defaults(api: Recorder) -> None:
         "reference": None,
         "tile_size": None,
         "overlap": None,
-        "batch_size": 4,
+        "batch_size": "auto",
         "blend": "hann",
         "augment": "none",
         "scales": (1.0,),
         "readers": 2,
         "max_memory": None,
         "device": "auto",
+        "precision": "auto",
+        "compile": False,
+        "threads": None,
         "overwrite": False,
     }
 
@@ -142,15 +145,25 @@ def test_predict_options(api: Recorder) -> None:
         "--readers": "1",
         "--max-memory": "2GB",
         "--device": "cuda:1",
+        "--precision": "fp16",
+        "--threads": "3",
     }
-    flags = ["--allow-resolution", "--coregister", "--pixel-grid", "--overwrite"]
+    flags = ["--allow-resolution", "--coregister", "--pixel-grid", "--compile", "--overwrite"]
     flat = [part for pair in options.items() for part in pair]
     run = _run("predict", "o.tif", "s.tif", "-o", "m.tif", "--output", "m.gpkg", *flat, *flags)
     assert run.exit_code == 0, run.output
     ((_, args, kwargs),) = api.calls
     assert args[2] == [Path("m.tif"), Path("m.gpkg")]
     del kwargs["progress"]
-    numbers = {"resolution": 12.5, "tile_size": 128, "overlap": 0, "batch_size": 2, "readers": 1, "scales": (0.75, 1.0)}
+    numbers = {
+        "resolution": 12.5,
+        "tile_size": 128,
+        "overlap": 0,
+        "batch_size": 2,
+        "readers": 1,
+        "threads": 3,
+        "scales": (0.75, 1.0),
+    }
     paths = {
         name: Path(options[f"--{name.replace('_', '-')}"])
         for name in ("pack", "backbone_weights", "confidence", "probabilities", "preview", "reference")
@@ -192,6 +205,9 @@ def test_predict_maps_an_optical_raster_alone(api: Recorder) -> None:
         ["--probabilities-type", "float16"],
         ["--cloud-mask-kind", "cloudy"],
         ["--tile-size", "x"],
+        ["--batch-size", "some"],
+        ["--batch-size", "1.5"],
+        ["--precision", "int8"],
     ],
     ids=" ".join,
 )
