@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,6 +42,7 @@ __all__ = [
 
 NODATA = 255
 _PREVIEW_EDGE = 900
+_WRITE_AHEAD = 2  # bands of rows that may wait while files are written
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ def write_map(
                 shares.write(place, rows.probabilities, rows.valid)
 
         buffers = (1 + (targets.confidence is not None)) * BLOCK * opened.scene.shape[1]
+        opened = replace(opened, options=replace(opened.options, write_ahead=_WRITE_AHEAD))
         report = opened.run(sink, held=buffers + (0 if shares is None else shares.memory), progress=tick)
         writer.finish()
         if shares is not None:

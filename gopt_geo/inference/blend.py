@@ -16,13 +16,14 @@ from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import Window
 from gopt_geo.inference.tiles import TilePlan
 
-__all__ = ["EMIT_ROWS", "BandAccumulator", "BlendKind", "BlendedRows", "axis_weights", "blend_window"]
+__all__ = ["BandAccumulator", "BlendKind", "BlendedRows", "axis_weights", "blend_window", "emit_rows"]
 
 BlendKind = Literal["hann", "linear", "gaussian", "none"]
 FLOOR = 1e-3
 """Least weight along one axis, next to a largest of 1: no pixel rests on a weight that rounds to nothing."""
 EMIT_ROWS = 128
-"""Most rows that are handed on at once, so that the copy for the sink stays small beside the accumulator."""
+EMIT_BYTES = 32 << 20
+"""Most rows, and bytes of them, that are handed on at once: what waits for the sink stays small beside the sums."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class BlendedRows:
     window: Window
     probabilities: NDArray[np.float32]
     valid: NDArray[np.bool_]
+
+
+def emit_rows(classes: int, width: int) -> int:
+    """Return how many rows are handed on at once, at least 1."""
+    return max(1, min(EMIT_ROWS, EMIT_BYTES // (width * (4 * classes + 1))))
 
 
 @lru_cache(maxsize=64)
@@ -154,6 +160,8 @@ class BandAccumulator:
         self._last = plan.touching(window)[0][-1]
         self._sum = torch.zeros((classes, plan.tile_size, window.width), device=device)
         self._valid = np.zeros((plan.tile_size, window.width), bool)
+        self._emit = emit_rows(classes, window.width)
+        self._filled = 0  # finished tile rows, counted down, after which the sums are 0 again
 
     def add(self, row: int, col: int, probabilities: Tensor, valid: NDArray[np.bool_]) -> None:
         """Add a tile of the current tile row.
@@ -181,6 +189,7 @@ class BandAccumulator:
         # Two roundings, product and sum: a fused operation may round the tail of a row otherwise than its
         # body.
         self._sum[:, :, there] += probabilities[:, :, here].float() * weights
+        self._filled = 2  # and the overlap with the next one
         inside = valid[:, here]  # the tile may hang over the scene on the right, the window never does
         self._valid[: inside.shape[0], there] |= inside
 
@@ -189,16 +198,22 @@ class BandAccumulator:
         top, stride, overlap = row * self._plan.stride, self._plan.stride, self._plan.overlap
         start = max(self._window.row, top)
         stop = self._window.row_stop if row == self._last else min(self._window.row_stop, top + stride)
-        for begin in range(start, stop, EMIT_ROWS):
-            yield self._rows(begin, min(begin + EMIT_ROWS, stop), top)
+        for begin in range(start, stop, self._emit):
+            yield self._rows(begin, min(begin + self._emit, stop), top)
+        if not self._filled:
+            return
+        self._filled -= 1
         self._sum[:, :overlap] = self._sum[:, stride:]  # never one memory: the overlap is at most the stride
         self._sum[:, overlap:] = 0
         self._valid[:overlap] = self._valid[stride:]
         self._valid[overlap:] = False
 
     def _rows(self, start: int, stop: int, top: int) -> BlendedRows:
+        window = Window(start, self._window.col, stop - start, self._window.width)
         valid = self._valid[start - top : stop - top].copy()
+        if not valid.any():  # of memory that is never written none is taken
+            return BlendedRows(window, np.zeros((len(self._sum), *window.shape), np.float32), valid)
         probabilities = self._sum[:, start - top : stop - top].to("cpu", copy=True).numpy()
         if not valid.all():
-            probabilities[:, ~valid] = 0
-        return BlendedRows(Window(start, self._window.col, stop - start, self._window.width), probabilities, valid)
+            np.copyto(probabilities, np.float32(0), where=~valid)
+        return BlendedRows(window, probabilities, valid)

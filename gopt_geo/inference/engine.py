@@ -17,6 +17,7 @@ from gopt_geo.inference.forward import Forwarder, TileModel
 from gopt_geo.inference.memory import MemoryNeed, column_strips, memory_errors
 from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, read_tiles, used_modalities
 from gopt_geo.inference.tiles import TilePlan
+from gopt_geo.inference.writing import RowWriter
 
 __all__ = ["BlendedRows", "BlockSource", "RunReport", "TileModel", "TileOptions", "TileProgress", "run_tiles"]
 
@@ -42,6 +43,9 @@ class TileOptions:
         writer.
     device
         Where the model runs and overlaps are summed.
+    write_ahead
+        Bands of finished rows, of up to 128 rows and 32 MiB, that the sink may be behind. The sink is then called in
+        a thread of its own, always the same one, and the model runs meanwhile. 0 calls it in the caller's thread.
 
     Raises
     ------
@@ -57,6 +61,7 @@ class TileOptions:
     max_memory: int | None = None
     reserved: int = 0
     device: str | torch.device = "cpu"
+    write_ahead: int = 0
 
     def __post_init__(self) -> None:
         TilePlan((1, 1), self.tile_size, self.overlap)
@@ -64,6 +69,8 @@ class TileOptions:
         for option, number in (("--batch-size", self.batch_size), ("--readers", self.readers)):
             if number < 1:
                 raise GoptGeoError(option, f"{number}", "give at least 1")
+        if self.write_ahead < 0:
+            raise ValueError(f"{self.write_ahead} bands can't wait for the sink")
 
     @property
     def ahead(self) -> int:
@@ -93,7 +100,9 @@ class RunReport:
         Tile runs that went through the model, and those without a valid pixel; together tiles +
         repeated_tiles.
     batches, batch_size
-        Forward passes, and the slots of each; batches x batch_size - forwarded slots were only padding.
+        Batches, and the slots of each; batches x batch_size - forwarded slots were only padding.
+    part_size
+        Tiles that the model got at a time at the end: `batch_size`, or half of it where the device ran out of memory.
     strips
         Column strips that the ceiling on memory asked for.
     repeated_tiles
@@ -109,6 +118,7 @@ class RunReport:
     skipped: int
     batches: int
     batch_size: int
+    part_size: int
     strips: int
     repeated_tiles: int
     complete_share: float
@@ -134,6 +144,7 @@ def _strips(
         classes=model.num_classes,
         channels=[block.values[name].shape[0] for name in used_modalities(model.modalities, block)],
         reserved=options.reserved,
+        write_ahead=options.write_ahead,
     )
     return column_strips(window, need, options.max_memory)
 
@@ -191,7 +202,8 @@ def run_tiles(
         Tells which pixels of a window are asked for, bool [h, w]; None for all. The others are delivered as not
         valid, and tiles without any never reach the model; what the rest holds doesn't depend on it.
     sink
-        Called in this thread with each finished `BlendedRows`.
+        Called with each finished `BlendedRows`, in order: in this thread, or with `TileOptions.write_ahead` in one of
+        its own. All calls have ended when this function does.
     progress
         Called in this thread after each tile.
 
@@ -222,13 +234,14 @@ def run_tiles(
     device = torch.device(options.device)
     rows, cols = plan.touching(inside)
     skipped = done = complete = asked = 0
-    with memory_errors(device, options.tile_size, options.batch_size):
+    forwarder = Forwarder(model, plan, options.batch_size, device)
+    with memory_errors(device, options.tile_size, lambda: forwarder.part_size):
         strips = _strips(source, model, options, inside, plan)
         total = len(rows) * sum(len(plan.touching(strip)[1]) for strip in strips)
-        forwarder = Forwarder(model, plan, options.batch_size, device)
 
         def tick(tile: TileData) -> None:
             nonlocal skipped, done, complete
+            writer.check()
             done, skipped, complete = done + 1, skipped + (tile.any_valid is None), complete + tile.complete
             if progress is not None:
                 progress(TileProgress(done, total, done - skipped, time.perf_counter() - begin))
@@ -255,14 +268,15 @@ def run_tiles(
             ahead=options.ahead,
             wanted=wanted,
         )
-        with closing(tiles):
-            _blend(plan, strips, forwarder.run(tiles), new_band, deliver, tick)
+        with RowWriter(deliver, options.write_ahead) as writer, closing(tiles):
+            _blend(plan, strips, forwarder.run(tiles), new_band, writer, tick)
     return RunReport(
         tiles=len(rows) * len(cols),
         forwarded=forwarder.forwarded,
         skipped=skipped,
         batches=forwarder.batches,
         batch_size=options.batch_size,
+        part_size=forwarder.part_size,
         strips=len(strips),
         repeated_tiles=total - len(rows) * len(cols),
         complete_share=complete / max(asked, 1),

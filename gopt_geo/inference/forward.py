@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gopt_geo.errors import GoptGeoError
+from gopt_geo.inference.memory import ran_out_of_memory
 from gopt_geo.inference.reading import TileData
 from gopt_geo.inference.tiles import LOOKAHEAD, TilePlan
 
@@ -75,11 +77,14 @@ class Forwarder:
     ----------
     forwarded, batches
         Tiles and batches that went through the model so far.
+    part_size
+        Tiles that the model gets at a time: `batch_size`, until memory runs out; then half of it, for that batch and
+        all later ones. Tiles keep their slots.
     """
 
     def __init__(self, model: TileModel, plan: TilePlan, batch_size: int, device: torch.device) -> None:
         self._model, self._plan, self._device = model, plan, device
-        self._size = batch_size
+        self._size = self.part_size = batch_size
         self._slots: list[deque[_Waiting]] = [deque() for _ in range(batch_size)]
         self._order: deque[_Waiting] = deque()
         self._loaded = 0  # tiles with data in _order: their arrays are what costs memory
@@ -123,9 +128,7 @@ class Forwarder:
         entries = [entry for entry in taken if entry is not None]
         spare = entries[0]
         tiles = [(entry or spare).tile for entry in taken]
-        with torch.inference_mode():
-            output = self._model(*stack_tiles(tiles, self._plan.tile_size, self._device))
-        self._check(output, tiles)
+        output = self._probabilities(tiles)
         for slot, entry in enumerate(taken):
             if entry is not None:
                 entry.output, entry.done = output[slot], True
@@ -133,12 +136,38 @@ class Forwarder:
         self.batches += 1
         return entries
 
+    def _probabilities(self, tiles: list[TileData]) -> Tensor:
+        """Run the model on a batch; once in a run, where memory runs out, go on in halves."""
+        try:
+            return self._in_parts(tiles)
+        except (RuntimeError, MemoryError) as error:
+            if self.part_size < self._size or self._size == 1 or not ran_out_of_memory(error):
+                raise
+        # Only here is the error gone, and with it the tensors that its frames held.
+        self.part_size = -(-self._size // 2)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._in_parts(tiles)
+
+    def _in_parts(self, tiles: list[TileData]) -> Tensor:
+        outputs = []
+        for start in range(0, self._size, self.part_size):
+            part = tiles[start : start + self.part_size]
+            part += part[:1] * (self.part_size - len(part))  # of an odd batch, the second half
+            with torch.inference_mode():
+                output = self._model(*stack_tiles(part, self._plan.tile_size, self._device))
+            self._check(output, part)
+            outputs.append(output)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)[: self._size]
+
     def _check(self, output: Tensor, tiles: list[TileData]) -> None:
         edge = self._plan.tile_size
-        wanted = (self._size, self._model.num_classes, edge, edge)
+        wanted = (len(tiles), self._model.num_classes, edge, edge)
         if tuple(output.shape) != wanted or not output.is_floating_point():
             raise ValueError(f"the model returned {output.dtype} {tuple(output.shape)}, not probabilities {wanted}")
-        if bool(torch.isfinite(output).all()):
+        # A sum is finite only if all of it is, and takes a pass without a mask of the same size; one that overflows
+        # is looked at pixel by pixel.
+        if math.isfinite(float(output.sum(dtype=torch.float32))) or bool(torch.isfinite(output).all()):
             return
         slot = [bool(torch.isfinite(one).all()) for one in output].index(False)
         place = self._plan.window(tiles[slot].task.row, tiles[slot].task.col)

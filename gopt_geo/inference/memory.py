@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 
 from gopt_geo.errors import DeviceMemoryError, GoptGeoError
 from gopt_geo.grid import Window
-from gopt_geo.inference.blend import EMIT_ROWS
+from gopt_geo.inference.blend import EMIT_BYTES, EMIT_ROWS
 from gopt_geo.inference.tiles import LOOKAHEAD
 
 __all__ = ["STRIP", "MemoryNeed", "column_strips", "memory_errors", "ran_out_of_memory"]
@@ -22,7 +23,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Upper bound of a run's memory: `fixed` + `per_column` x width of the strip, in bytes.
+    """Upper bound of a run's memory in bytes; it grows with the width of the strip.
 
     Attributes
     ----------
@@ -30,15 +31,29 @@ class MemoryNeed:
         Tiles read ahead, tiles that wait for their batch, the batch and its output, and what the caller
         reserves.
     per_column
-        The accumulator's and the emitted rows' share of one column.
+        The accumulator's share of one column.
+    per_pixel
+        Of finished rows.
+    emitted
+        Bands of finished rows that are held at a time.
     """
 
     fixed: int
     per_column: int
+    per_pixel: int
+    emitted: int
 
     @classmethod
     def of(
-        cls, *, tile_size: int, batch_size: int, ahead: int, classes: int, channels: list[int], reserved: int
+        cls,
+        *,
+        tile_size: int,
+        batch_size: int,
+        ahead: int,
+        classes: int,
+        channels: list[int],
+        reserved: int,
+        write_ahead: int = 0,
     ) -> MemoryNeed:
         """Return the bound for tiles of one number of channels for each modality."""
         area = tile_size * tile_size
@@ -46,12 +61,16 @@ class MemoryNeed:
         output = area * 4 * classes
         waiting = LOOKAHEAD * batch_size * max(tile, output)
         fixed = (ahead + batch_size) * tile + waiting + 2 * batch_size * output + reserved
-        # Rows on their way out exist twice: as copied for the sink, and as whatever the sink derives from them.
-        return cls(fixed, tile_size * (4 * classes + 1) + 2 * EMIT_ROWS * (4 * classes + 1))
+        pixel = 4 * classes + 1
+        # Rows on their way out exist twice, as copied for the sink, and as whatever the sink derives from them; and
+        # as often as they may wait for it.
+        return cls(fixed, tile_size * pixel, pixel, 2 + write_ahead)
 
     def at(self, width: int) -> int:
         """Return the bytes that a strip of `width` columns needs."""
-        return self.fixed + self.per_column * width
+        row = width * self.per_pixel
+        band = max(row, min(EMIT_ROWS * row, EMIT_BYTES))
+        return self.fixed + self.per_column * width + self.emitted * band
 
 
 def column_strips(window: Window, need: MemoryNeed, limit: int | None) -> list[Window]:
@@ -73,7 +92,7 @@ def column_strips(window: Window, need: MemoryNeed, limit: int | None) -> list[W
             f"give at least {-(-least // 2**20)} MiB, or lower --tile-size or --batch-size",
         )
     blocks = stop - first
-    most = (limit - need.fixed) // (need.per_column * STRIP)
+    most = bisect_right(range(blocks + 1), limit, key=lambda count: need.at(count * STRIP)) - 1
     each = -(-blocks // -(-blocks // max(1, most)))
     strips = (Window(window.row, block * STRIP, window.height, each * STRIP) for block in range(first, stop, each))
     return [part for strip in strips if (part := strip.intersect(window)) is not None]
@@ -86,15 +105,19 @@ def ran_out_of_memory(error: Exception) -> bool:
 
 
 @contextmanager
-def memory_errors(device: torch.device, tile_size: int, batch_size: int) -> Iterator[None]:
-    """Turn the several ways in which memory runs out into one DeviceMemoryError; let all else pass."""
+def memory_errors(device: torch.device, tile_size: int, batch_size: int | Callable[[], int]) -> Iterator[None]:
+    """Turn the several ways in which memory runs out into one DeviceMemoryError; let all else pass.
+
+    The size of a batch may be a function that tells it: the one in use when memory runs out is named.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise
+        size = batch_size if isinstance(batch_size, int) else batch_size()
         raise DeviceMemoryError(
             f"device {device}",
-            f"out of memory with batches of {batch_size} tiles of {tile_size} x {tile_size} pixels",
-            "lower --batch-size or --tile-size, or set a ceiling with --max-memory",
+            f"out of memory with batches of {size} tile{'s' * (size > 1)} of {tile_size} x {tile_size} pixels",
+            f"lower {'--batch-size or ' * (size > 1)}--tile-size, or set a ceiling with --max-memory",
         ) from error

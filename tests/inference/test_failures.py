@@ -103,11 +103,11 @@ def test_out_of_memory_says_which_option_to_lower(kit, error):
         raise error
 
     with pytest.raises(DeviceMemoryError) as caught:
-        kit.run(_scene(kit), kit.Model(2, function), **OPTIONS)
+        kit.run(_scene(kit), kit.Model(2, function), **{**OPTIONS, "batch_size": 4})
     text = str(caught.value)
     assert "\n" not in text
-    assert text.startswith("device cpu: out of memory with batches of 2 tiles of 16 x 16 pixels; lower --batch-size")
-    assert "--tile-size" in text
+    said = "device cpu: out of memory with batches of 2 tiles of 16 x 16 pixels; lower --batch-size or --tile-size"
+    assert text.startswith(said)
     assert "--max-memory" in text
     assert caught.value.__cause__ is error
     assert kit.no_reader_left()
@@ -182,3 +182,54 @@ def test_one_reader_and_one_pixel(kit):
     )
     assert canvas.probabilities.ravel().tolist() == [3, 3]
     assert (report.tiles, report.batches) == (1, 1)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4])
+@pytest.mark.parametrize("first", [0, 5])
+def test_out_of_memory_in_mid_run_halves_the_batch_once(kit, batch_size, first):
+    """What doesn't depend on the batch is the same to the bit; and the report says it."""
+    rng = np.random.default_rng(1)
+    source = kit.Source({"optical": rng.random((2, 200, 60), np.float32)})
+    options = {**OPTIONS, "batch_size": batch_size}
+    usual, _ = kit.run(source, kit.copy_values(2), **options)
+    sizes = []
+
+    def function(values, valid):
+        sizes.append(len(values["optical"]))
+        if sizes[-1] == batch_size and len(sizes) > first:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return values["optical"]
+
+    canvas, report = kit.run(source, kit.Model(2, function), **options)
+    half = -(-batch_size // 2)
+    assert sizes[: first + 1] == [batch_size] * (first + 1)
+    assert set(sizes[first + 1 :]) == {half}
+    assert canvas.probabilities.tobytes() == usual.probabilities.tobytes()
+    assert (report.batch_size, report.part_size) == (batch_size, half)
+    assert (canvas.count == 1).all()
+
+
+def test_what_ran_out_of_memory_is_let_go_before_the_halves_run(kit):
+    """Tensors that the failed batch made would else still fill the device."""
+    import weakref
+
+    made = []
+
+    def function(values, valid):
+        if len(values["optical"]) == 2:
+            large = values["optical"].clone()
+            made.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert made[0]() is None
+        return values["optical"]
+
+    kit.run(_scene(kit), kit.Model(2, function), **OPTIONS)
+    assert len(made) == 1
+
+
+def test_a_single_tile_that_is_too_much_is_an_error(kit):
+    def function(values, valid):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(DeviceMemoryError, match="batches of 1 tile of 16 x 16 pixels; lower --tile-size"):
+        kit.run(_scene(kit), kit.Model(2, function), **{**OPTIONS, "batch_size": 1})
