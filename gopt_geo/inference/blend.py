@@ -185,7 +185,8 @@ class BandAccumulator:
         )
         down = axis_weights(row, plan.rows, plan.tile_size, plan.overlap, self._kind)
         across = axis_weights(col, plan.cols, plan.tile_size, plan.overlap, self._kind)
-        weights = (down[:, None] * across[None, here]).to(self._device)
+        # The two vectors travel, not their product: copies of a few KB don't wait for what a GPU still computes.
+        weights = down.to(self._device)[:, None] * across[here].to(self._device)[None]
         # Two roundings, product and sum: a fused operation may round the tail of a row otherwise than its
         # body.
         self._sum[:, :, there] += probabilities[:, :, here].float() * weights

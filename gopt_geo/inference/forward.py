@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,8 +14,9 @@ from gopt_geo.errors import GoptGeoError
 from gopt_geo.inference.memory import ran_out_of_memory
 from gopt_geo.inference.reading import TileData
 from gopt_geo.inference.tiles import LOOKAHEAD, TilePlan
+from gopt_geo.inference.transfer import BatchLoader, DelayedCheck
 
-__all__ = ["Forwarder", "TileModel", "stack_tiles"]
+__all__ = ["Forwarder", "TileModel"]
 
 EMPTY_AHEAD = 16
 """Tiles in all, empty ones included, that may wait, in multiples of those with data that may."""
@@ -84,6 +84,8 @@ class Forwarder:
 
     def __init__(self, model: TileModel, plan: TilePlan, batch_size: int, device: torch.device) -> None:
         self._model, self._plan, self._device = model, plan, device
+        self._load = BatchLoader(plan.tile_size, device)
+        self._unchecked: tuple[DelayedCheck, list[TileData]] | None = None
         self._size = self.part_size = batch_size
         self._slots: list[deque[_Waiting]] = [deque() for _ in range(batch_size)]
         self._order: deque[_Waiting] = deque()
@@ -103,6 +105,7 @@ class Forwarder:
         while any(self._slots):
             batch = self._forward()
             yield from self._drain(batch)
+        self._check_before()
 
     def _append(self, tile: TileData) -> None:
         entry = _Waiting(tile, done=tile.any_valid is None)
@@ -155,8 +158,8 @@ class Forwarder:
             part = tiles[start : start + self.part_size]
             part += part[:1] * (self.part_size - len(part))  # of an odd batch, the second half
             with torch.inference_mode():
-                output = self._model(*stack_tiles(part, self._plan.tile_size, self._device))
-            self._check(output, part)
+                output = self._model(*self._load(part))
+                self._check(output, part)
             outputs.append(output)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)[: self._size]
 
@@ -165,34 +168,22 @@ class Forwarder:
         wanted = (len(tiles), self._model.num_classes, edge, edge)
         if tuple(output.shape) != wanted or not output.is_floating_point():
             raise ValueError(f"the model returned {output.dtype} {tuple(output.shape)}, not probabilities {wanted}")
-        # A sum is finite only if all of it is, and takes a pass without a mask of the same size; one that overflows
-        # is looked at pixel by pixel.
-        if math.isfinite(float(output.sum(dtype=torch.float32))) or bool(torch.isfinite(output).all()):
+        # On a GPU the answer comes while more is computed: waiting for it would leave the GPU idle.
+        self._check_before()
+        self._unchecked = DelayedCheck(output), tiles
+        if output.device.type == "cpu":
+            self._check_before()
+
+    def _check_before(self) -> None:
+        """Raise if the results that were checked last aren't finite."""
+        before, self._unchecked = self._unchecked, None
+        slot = None if before is None else before[0].first_wrong()
+        if before is None or slot is None:
             return
-        slot = [bool(torch.isfinite(one).all()) for one in output].index(False)
-        place = self._plan.window(tiles[slot].task.row, tiles[slot].task.col)
+        task = before[1][slot].task
+        place = self._plan.window(task.row, task.col)
         raise GoptGeoError(
             f"tile at row {place.row}, column {place.col}",
             "the model's probabilities are not finite",
-            "run in fp32; if it does so already, a pixel value is out of range or the pack is damaged",
+            "run in fp32 (--precision); if it does so already, a pixel value is out of range or the pack is damaged",
         )
-
-
-def stack_tiles(
-    tiles: Sequence[TileData], edge: int, device: torch.device
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Put tiles into a batch: values float32 [B, C, edge, edge] and validity bool [B, edge, edge] by modality.
-
-    Beyond the scene both are zero, and so not valid.
-    """
-    values: dict[str, Tensor] = {}
-    valid: dict[str, Tensor] = {}
-    for name, first in tiles[0].values.items():
-        pixels = torch.zeros((len(tiles), first.shape[0], edge, edge))
-        mask = torch.zeros((len(tiles), edge, edge), dtype=torch.bool)
-        for slot, tile in enumerate(tiles):
-            height, width = tile.valid[name].shape
-            pixels.numpy()[slot, :, :height, :width] = tile.values[name]
-            mask.numpy()[slot, :height, :width] = tile.valid[name]
-        values[name], valid[name] = pixels.to(device), mask.to(device)
-    return values, valid

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from gopt_geo.grid import Window
-from gopt_geo.inference.forward import stack_tiles
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.inference.reading import BlockSource, Task, TileData, read_tiles
 from gopt_geo.inference.tiles import TilePlan
+from gopt_geo.inference.transfer import stack_tiles
 from gopt_geo.models.cup import Grouping
 from gopt_geo.models.diagnostics import GroupUsage
 

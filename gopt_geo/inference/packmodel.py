@@ -40,6 +40,8 @@ class PackModel:
 
     Attributes
     ----------
+    network
+        The model as it runs, compiled or not: logits [B, K, t, t] from normalised images and masks.
     warm_up_seconds
         That `warm_up` took so far.
 
@@ -65,10 +67,10 @@ class PackModel:
         self.device = execution.device
         dtype = execution.low_dtype
         self.model = model.to(self.device) if dtype is None else _lowered(model, self.device, dtype)
-        self._forward: Callable[..., Tensor] = self.model
+        self.network: Callable[..., Tensor] = self.model
         if execution.compiled:
             mode = "reduce-overhead" if self.device.type == "cuda" else None
-            self._forward = torch.compile(self.model, fullgraph=True, dynamic=False, mode=mode)
+            self.network = torch.compile(self.model, fullgraph=True, dynamic=False, mode=mode)
         self._bands = {name: len(info.bands) for name, info in meta.modalities.items()}
         self._normalise = Normaliser(meta.modalities).to(self.device)
         self._temperature = meta.temperature
@@ -88,7 +90,7 @@ class PackModel:
         images = self._normalise(values)
         masks = {name: valid[name] for name in images}
         with self.execution.autocast():
-            logits = self._forward(images, masks) if groupings is None else self.model(images, masks, groupings)
+            logits = self.network(images, masks) if groupings is None else self.model(images, masks, groupings)
         # Outside of what is compiled: the result is no memory of a CUDA graph, which the next tiles overwrite.
         return torch.softmax(logits.float() / self._temperature, dim=1)
 
