@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from gopt_geo.aoi import Aoi
 from gopt_geo.assessment.boundary import BoundaryCounts, count_boundaries
-from gopt_geo.assessment.calibration import BINS, Calibration
+from gopt_geo.assessment.calibration import Calibration
 from gopt_geo.assessment.conventions import conventions
+from gopt_geo.assessment.mapconfidence import MapConfidence
 from gopt_geo.assessment.mapreference import MapReference, open_map_reference
 from gopt_geo.assessment.metrics import NODATA, Scores
 from gopt_geo.assessment.scorenotices import map_notices
-from gopt_geo.errors import GoptGeoError, GridError, SourceError
-from gopt_geo.grid import SAME_PIXEL, Window, corner_distance
+from gopt_geo.errors import GoptGeoError, SourceError
+from gopt_geo.grid import Window
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.scene import BLOCK, RasterSource
 
@@ -126,7 +127,7 @@ def evaluate_map(
     aoi
         Area that the comparison is limited to: pixels with their centre in it.
     confidence
-        The map's confidence in percent, on its grid, for the calibration.
+        The map's confidence in percent, on its grid, for the calibration: one band, 0 to 100, and no class map.
     boundary
         Also compare borders, which agree within this many pixels.
 
@@ -152,8 +153,8 @@ def evaluate_map(
         labels = stack.enter_context(
             closing(open_map_reference(reference, mapped, names, class_field=class_field, ignore=ignore, area=area))
         )
-        percent = None if confidence is None else stack.enter_context(closing(_confidence(confidence, mapped)))
-        pairs, strange, calibration = _count_pairs(mapped, labels, window, percent)
+        surety = None if confidence is None else stack.enter_context(closing(MapConfidence(confidence, mapped)))
+        pairs, strange, calibration = _count_pairs(mapped, labels, window, surety)
         if not pairs.any() and not strange:
             raise _nothing_labelled(reference, aoi, ignore)
         unscored = _fold_ignored(pairs, ignore)
@@ -175,7 +176,7 @@ def evaluate_map(
         mapped_scores=Scores.from_matrix(matrix[:, :-1]),
         notices=said,
         boundary=borders,
-        calibration=calibration if confidence is not None else None,
+        calibration=calibration,
         aoi=None if aoi is None else aoi.name,
     )
 
@@ -233,28 +234,17 @@ def _class_map(path: str | PathLike[str]) -> RasterSource:
     return source
 
 
-def _confidence(path: str | PathLike[str], mapped: RasterSource) -> RasterSource:
-    """Open the map's confidence, after a check that it is of the map's pixels."""
-    source = RasterSource(path, [1])
-    if source.grid.shape != mapped.grid.shape or not corner_distance(mapped.grid, source.grid) <= SAME_PIXEL:
-        source.close()
-        found = f"its pixels aren't those of {mapped.name}"
-        raise GridError(path, found, "give the confidence that predict wrote beside this map")
-    return source
-
-
 def _bands(window: Window) -> Iterator[Window]:
     for row in range(window.row, window.row_stop, BLOCK):
         yield Window(row, window.col, min(BLOCK, window.row_stop - row), window.width)
 
 
 def _count_pairs(
-    mapped: RasterSource, labels: MapReference, window: Window, percent: RasterSource | None
-) -> tuple[NDArray[np.int64], set[int | float], Calibration]:
+    mapped: RasterSource, labels: MapReference, window: Window, confidence: MapConfidence | None
+) -> tuple[NDArray[np.int64], set[int | float], Calibration | None]:
     """Count (reference, mapped) pairs of values, [256, 256]; reference values that no class can have; calibration."""
     pairs = np.zeros((_VALUES, _VALUES), np.int64)
     strange: set[int | float] = set()
-    calibration = Calibration.empty(BINS)
     for band in _bands(window):
         truth, labelled = labels.read(band)
         (found,), classified = mapped.read(band)
@@ -267,18 +257,9 @@ def _count_pairs(
             _check_classes(mapped.name, {float(v) for v in np.unique(column[wrong])}, ())
         cells = truth[use].astype(np.int64) * _VALUES + column.astype(np.int64)
         pairs += np.bincount(cells, minlength=_VALUES**2).reshape(_VALUES, _VALUES)
-        if percent is not None:
-            calibration += _calibrate(percent, band, use & classified & (found != NODATA), truth == found)
-    return pairs, strange, calibration
-
-
-def _calibrate(percent: RasterSource, band: Window, use: NDArray[np.bool_], right: NDArray[np.bool_]) -> Calibration:
-    (values,), known = percent.read(band)
-    values, right = values[use & known], right[use & known]
-    if values.size and not (values.min() >= 0 and values.max() <= 100):
-        found = f"it holds {float(values.max() if values.max() > 100 else values.min()):g}, which is no percentage"
-        raise GoptGeoError(percent.name, found, "give the confidence that predict wrote beside this map")
-    return Calibration.of_confidence(values.astype(np.float64) / 100, right, BINS)
+        if confidence is not None:
+            confidence.add(band, use & classified & (found != NODATA), found, truth == found)
+    return pairs, strange, None if confidence is None else confidence.finish()
 
 
 def _borders(

@@ -32,20 +32,21 @@ def make_map(path: Path, classes: Any, crs: str | None = "EPSG:32633", affine: A
 def make_labels(
     path: Path, labels: Any, crs: str | None = "EPSG:32633", affine: Affine = UTM, nodata: float | None = None
 ) -> Path:
-    height, width = labels.shape
+    bands = labels if labels.ndim == 3 else labels[None]
+    count, height, width = bands.shape
     with rasterio.open(
         path,
         "w",
         driver="GTiff",
         height=height,
         width=width,
-        count=1,
+        count=count,
         dtype=labels.dtype,
         crs=crs,
         transform=affine,
         nodata=nodata,
     ) as dataset:
-        dataset.write(labels, 1)
+        dataset.write(bands)
     return path
 
 

@@ -153,6 +153,9 @@ def test_the_calibration_of_a_map(tmp_path: Path) -> None:
         (np.full((60, 80), 101, np.uint8), UTM, "it holds 101, which is no percentage"),
         (np.full((60, 79), 50, np.uint8), UTM, "its pixels aren't those of"),
         (np.full((60, 80), 50, np.uint8), UTM @ UTM.translation(0.5, 0), "its pixels aren't those of"),
+        (np.full((2, 60, 80), 50, np.uint8), UTM, "it has 2 bands"),
+        (blobs((60, 80), 0), UTM, r"its values are the classes of .*m\.tif; give the confidence"),
+        (np.full((60, 80), 0.75, np.float32), UTM, r"its largest value is 0\.75 %"),
     ],
 )
 def test_confidence_of_something_else(tmp_path: Path, percent: Any, affine: Any, said: str) -> None:
@@ -160,6 +163,24 @@ def test_confidence_of_something_else(tmp_path: Path, percent: Any, affine: Any,
     confidence = make_labels(tmp_path / "c.tif", percent, affine=affine)
     with pytest.raises(GoptGeoError, match=rf"c\.tif: {said}"):
         evaluate(landcover, landcover, confidence=confidence)
+
+
+def test_the_map_is_no_confidence(tmp_path: Path) -> None:
+    landcover = make_map(tmp_path / "m.tif", blobs((60, 80), 0))
+    with pytest.raises(
+        GoptGeoError, match=r"m\.tif: it has a legend of classes, so that it is a map and no confidence"
+    ):
+        evaluate(landcover, landcover, confidence=landcover)
+
+
+def test_no_percentage_on_ground_without_labels(tmp_path: Path) -> None:
+    """What is no percentage is told wherever it lies: labelled pixels may hold what could be one."""
+    percent, labels = np.full((60, 80), 120, np.uint8), np.full((60, 80), 255, np.uint8)
+    percent[:10], labels[:10] = 60, 0
+    landcover = make_map(tmp_path / "m.tif", np.zeros((60, 80), np.uint8))
+    confidence, reference = make_labels(tmp_path / "c.tif", percent), make_labels(tmp_path / "r.tif", labels)
+    with pytest.raises(GoptGeoError, match=r"c\.tif: it holds 120, which is no percentage"):
+        evaluate(landcover, reference, confidence=confidence)
 
 
 @pytest.mark.brief
