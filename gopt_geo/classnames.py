@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["find_class", "first_few", "meant_classes"]
 
-_FEW = 6
+_FEW, _LISTED = 6, 12
 
 
 def find_class(text: str, classes: Mapping[str, int]) -> int | None:
@@ -28,15 +28,28 @@ def find_class(text: str, classes: Mapping[str, int]) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
-def meant_classes(text: str, names: Iterable[str]) -> str:
-    """Return what may have been meant by a name, as a remedy: close ones, else a list of all."""
-    by_plain: dict[str, list[str]] = {}
-    for name in names:
-        by_plain.setdefault(name.strip().casefold(), []).append(name)
-    close = difflib.get_close_matches(text.strip().casefold(), list(by_plain), n=2)
+def meant_classes(text: str, names: Iterable[str], called: Sequence[str] = ()) -> str:
+    """Return what may have been meant by a name, as a remedy.
+
+    Parameters
+    ----------
+    text
+        As written.
+    names
+        There are.
+    called
+        What they are called in a list; else the names.
+
+    Returns
+    -------
+    The closest ones, or those that differ in case alone; else a list of all.
+    """
+    listed = list(names)
+    plain = [name.strip().casefold() for name in listed]
+    close = difflib.get_close_matches(text.strip().casefold(), plain, n=2)
     if close:
-        return f"did you mean {' or '.join(repr(name) for plain in close for name in by_plain[plain])}?"
-    return f"choose from {first_few((name for group in by_plain.values() for name in group), 12)}"
+        return f"did you mean {' or '.join(repr(name) for name, key in zip(listed, plain, strict=True) if key in close)}?"
+    return f"choose from {first_few(called or listed, _LISTED)}"
 
 
 def first_few(names: Iterable[str], limit: int = _FEW) -> str:

@@ -124,5 +124,5 @@ def _published(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def figure_text(value: float | None) -> str:
-    """Return a figure with four digits, or a dash where it is undefined."""
-    return "-" if value is None else f"{value:.4f}"
+    """Return a figure with four digits, or n/a where it is undefined."""
+    return "n/a" if value is None else f"{value:.4f}"

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from gopt_geo.classnames import find_class, meant_classes
 from gopt_geo.errors import SampleError
 
 __all__ = ["MINIMUM", "Allocation", "allocate", "expected_accuracies", "least_units", "required_units"]
@@ -55,7 +56,7 @@ def expected_accuracies(text: str, classes: Mapping[int, str]) -> NDArray[np.flo
     Parameters
     ----------
     text
-        A number for all classes, ``CLASS=NUMBER`` for one by name or value, with commas in between.
+        A number for all classes, ``CLASS=NUMBER`` for one by name (in any case) or value, with commas in between.
     classes
         Names by value.
 
@@ -66,6 +67,7 @@ def expected_accuracies(text: str, classes: Mapping[int, str]) -> NDArray[np.flo
     """
     option = "--expected-accuracy"
     by_name = {name: value for value, name in classes.items()} | {str(value): value for value in classes}
+    called = [f"{name} ({value})" for value, name in classes.items()]
     common: float | None = None
     own: dict[int, float] = {}
     for part in text.split(","):
@@ -78,11 +80,11 @@ def expected_accuracies(text: str, classes: Mapping[int, str]) -> NDArray[np.flo
             raise SampleError(option, f"{part.strip()!r} gives no accuracy from 0 to 1", "write 0.85, or water=0.9,0.8")
         if not equals:
             common = accuracy
-        elif name.strip() in by_name:
-            own[by_name[name.strip()]] = accuracy
+        elif (value := find_class(name.strip(), by_name)) is not None:
+            own[value] = accuracy
         else:
-            known = ", ".join(f"{name} ({value})" for value, name in classes.items())
-            raise SampleError(option, f"{name.strip()!r} is no class of the map", f"choose from {known}")
+            found = f"{name.strip()!r} is no class of the map"
+            raise SampleError(option, found, meant_classes(name, classes.values(), called))
     missing = [name for value, name in classes.items() if value not in own]
     if common is None and missing:
         raise SampleError(option, f"{', '.join(missing)}: no accuracy is given", "add them, or a number for all others")

@@ -67,13 +67,13 @@ class BoundaryCounts:
 
     @property
     def f1(self) -> tuple[float, ...]:
-        """Harmonic mean of both; 0 where only one side has borders, NaN where neither has."""
+        """Harmonic mean of both; NaN where the reference has no borders (of points), 0 where the map alone has none."""
         pairs = zip(self.precision, self.recall, strict=True)
         return tuple(_harmonic(precision, recall) for precision, recall in pairs)
 
     @property
     def mean(self) -> float:
-        """Mean F1 of the classes with borders on either side; NaN without any."""
+        """Mean F1 of the classes with borders in the reference; NaN without any."""
         known = [value for value in self.f1 if not math.isnan(value)]
         return sum(known) / len(known) if known else math.nan
 
@@ -177,7 +177,7 @@ def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> tuple[float, .
 
 
 def _harmonic(precision: float, recall: float) -> float:
-    if math.isnan(precision) and math.isnan(recall):
+    if math.isnan(recall):
         return math.nan
     if not precision > 0 or not recall > 0:
         return 0.0

@@ -15,6 +15,7 @@ from gopt_geo.assessment.areaestimates import AreaEstimates, Strata, estimate_ar
 from gopt_geo.assessment.frame import NO_CLASS, FrameStrata, MapFrame
 from gopt_geo.assessment.samplefile import REFERENCE, UnitTable, read_units
 from gopt_geo.assessment.sampleplaces import Placed, place_units
+from gopt_geo.classnames import find_class, meant_classes
 from gopt_geo.errors import SampleError
 
 __all__ = ["SampleAssessment", "evaluate_units"]
@@ -186,19 +187,20 @@ def evaluate_units(
 
 def _references(table: UnitTable, frame: MapFrame) -> _Int:
     """Return the references as class values, int64 [n]; -1 where there is none."""
-    names = {name.casefold(): value for value, name in frame.legend.items()}
+    names = {name: value for value, name in frame.legend.items()}
     found = np.full(len(table.references), -1, np.int64)
     strange: list[str] = []
     for index, entry in enumerate(table.references):
-        value = names.get(entry.casefold()) if isinstance(entry, str) else entry
+        value = find_class(entry, names) if isinstance(entry, str) else entry
         if isinstance(value, int) and 0 <= value < NO_CLASS and (not frame.legend or value in frame.legend):
             found[index] = value
         elif entry is not None and str(entry) not in strange:
             strange.append(str(entry))
     if strange:
         shown = ", ".join(strange[:6]) + (", ..." if len(strange) > 6 else "")
-        known_classes = ", ".join(f"{value} ({name})" for value, name in frame.legend.items()) or "0 to 254"
-        raise SampleError(table.name, f"references that are no class: {shown}", f"classes are {known_classes}")
+        called = [f"{name} ({value})" for value, name in frame.legend.items()]
+        remedy = meant_classes(strange[0], names, called) if called else "give values from 0 to 254"
+        raise SampleError(table.name, f"references that are no class: {shown}", remedy)
     return found
 
 

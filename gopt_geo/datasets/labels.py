@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from gopt_geo.classnames import find_class, meant_classes
 from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms, checked_tile_size
 from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
 from gopt_geo.datasets.classes import ClassTable, checked_classes
@@ -152,7 +153,8 @@ class VectorLabels(SceneDataset):
     path
         A file of any format that GDAL reads.
     class_field
-        Field with the class: the values of `classes`, or their names. Features without one are passed over.
+        Field with the class: the values of `classes`, or their names in upper or lower case. Features without one are
+        passed over.
     classes
         Which value or name is which class; None takes values 0 to 254 as the indexes.
     layer
@@ -295,13 +297,7 @@ def _read_features(
 def _class_of(values: NDArray[Any], classes: ClassTable | None, name: str) -> NDArray[np.uint8]:
     """Turn a field's values, numbers or names, into class indexes."""
     if classes is not None and values.dtype.kind not in "iuf":
-        by_name = {str(one): value for one, value in zip(classes.names, classes.values, strict=True)}
-        unknown = sorted({str(value) for value in values if str(value) not in by_name and not _is_whole(value)})
-        if unknown:
-            raise DatasetError(
-                name, f"{unknown[0]!r} is none of the classes", f"the class list has {', '.join(by_name)}"
-            )
-        values = np.array([by_name[str(v)] if str(v) in by_name else int(v) for v in values], np.int64)
+        values = np.array(_values_of(values.tolist(), classes, name), np.int64)
     try:
         numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError):
@@ -310,6 +306,18 @@ def _class_of(values: NDArray[Any], classes: ClassTable | None, name: str) -> ND
     if (numbers != np.rint(numbers)).any():
         raise DatasetError(name, "its values aren't whole numbers", "choose a field of class values")
     return _indexes(numbers.astype(np.int64), classes, name)
+
+
+def _values_of(entries: list[object], classes: ClassTable, name: str) -> list[int]:
+    """Return the label values of entries that are names, in any case, or whole numbers as texts."""
+    by_name = dict(zip(classes.names, classes.values, strict=True))
+    known: dict[str, int] = {}
+    for entry in sorted({str(entry) for entry in entries}):
+        value = find_class(entry, by_name)
+        if value is None and not _is_whole(entry):
+            raise DatasetError(name, f"{entry!r} is none of the classes", meant_classes(entry, by_name))
+        known[entry] = int(entry) if value is None else value
+    return [known[str(entry)] for entry in entries]
 
 
 def _is_whole(value: object) -> bool:

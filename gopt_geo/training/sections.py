@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gopt_geo.modelfaults import key_fault
+from gopt_geo.scalelimits import wrong_scale
 
 __all__ = [
     "AugmentationConfig",
@@ -35,7 +36,6 @@ def _as_text(value: object) -> object:
 
 
 _DEMO_BACKBONE = "gopt-geo:demo-vit-p8"  # gopt_geo.models.backbone.DEMO_BACKBONE: reading a file needs no torch
-_SCALES = (0.1, 10.0)
 Text = Annotated[str, Field(min_length=1)]
 _Bands = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 _Seed = Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -255,17 +255,15 @@ class EvaluationConfig(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        _check_scales(self.scales)
-        for i, scale in enumerate(self.scales):
-            if scale in self.scales[:i]:
-                raise key_fault(("scales", i), f"{scale:g} is there twice", "give each size once")
+        _check_scales(self.scales, distinct=True)
         if self.overlap is not None and self.tile_size is not None and 2 * self.overlap > self.tile_size:
             found = f"{self.overlap} is more than half of a tile of {self.tile_size} pixels"
             raise key_fault(("overlap",), found, f"give at most {self.tile_size // 2}")
         return self
 
 
-def _check_scales(scales: tuple[float, ...]) -> None:
-    for i, scale in enumerate(scales):
-        if not _SCALES[0] <= scale <= _SCALES[1]:
-            raise key_fault(("scales", i), f"{scale:g} is no factor of size", "give {:g} to {:g}".format(*_SCALES))
+def _check_scales(scales: tuple[float, ...], *, distinct: bool = False) -> None:
+    wrong = wrong_scale(scales, distinct=distinct)
+    if wrong is not None:
+        place, found, remedy = wrong
+        raise key_fault(("scales", place), found, remedy)

@@ -102,7 +102,29 @@ def test_holes_in_the_map_make_borders():
     mapped[5:8, 5:8] = 255
     counted = count(truth, mapped, 1)
     assert counted.counts[:, 0].tolist() == [12, 0, 0, 0]
-    assert counted.f1 == (0.0,)
+    assert counted.precision == (0.0,)
+
+
+def test_a_reference_without_borders_tells_nothing():
+    """Points and polygons that don't touch: the map's borders in them have no counterpart that could be there."""
+    truth = np.full((20, 20), 255, np.uint8)
+    truth[3, 3:5], truth[10:15, 10:15] = 0, 1
+    mapped = np.zeros((20, 20), np.uint8)
+    mapped[:, 4], mapped[10:15, 12:] = 1, 1
+    counted = count(truth, mapped, 2)
+    assert (counted.counts[0] > 0).all()
+    assert not counted.counts[2:].any()
+    assert np.isnan(counted.f1).all()
+    assert counted.to_dict()["f1"] == [None, None]
+    assert counted.to_dict()["mean_f1"] is None
+
+
+def test_borders_that_the_map_alone_lacks_count():
+    truth, mapped = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+    truth[:, 10:] = 1
+    counted = count(truth, mapped, 2)
+    assert counted.f1 == (0.0, 0.0)
+    assert counted.mean == 0.0
 
 
 def test_a_window_sees_nothing_beyond_it():
