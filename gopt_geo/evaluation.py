@@ -27,6 +27,7 @@ from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.packs import Pack, PackMeta, load_model, read_pack
 from gopt_geo.paths import StrPath
+from gopt_geo.scalelimits import wrong_scale
 from gopt_geo.training.config import TrainConfig
 from gopt_geo.training.configfile import Override, read_train_config
 from gopt_geo.training.progress import TrainProgress
@@ -199,8 +200,8 @@ def evaluate_pack(
     multi_scale
         Beside the figures at one size, also those averaged over sizes, with mirrored tiles.
     scales, flip
-        The sizes, and whether to mirror; either asks for the second figures too. Else as the configuration's section
-        ``evaluation`` says.
+        The sizes, 0.1 to 10, and whether to mirror; either asks for the second figures too. Else as the configuration's
+        section ``evaluation`` says.
     backbone_weights
         File with the weights of the pack's backbone; else see `gopt_geo.models.load_backbone`.
     tile_size, overlap, batch_size, boundary
@@ -223,10 +224,10 @@ def evaluate_pack(
         raise ConfigError(f"--split {split}", "there is no such part", f"choose from {', '.join(get_args(Split))}")
     overrides = [] if root is None else [Override(("root",), str(root), "--root")]
     settings = read_train_config(config, overrides)
+    sizes, mirrored = _augmentation(settings, multi_scale=multi_scale, scales=scales, flip=flip)
     read = read_pack(pack)
     execution = Execution.choose(device, precision, threads=threads)
     options = _tiles(read.meta, settings, tile_size, overlap, batch_size, execution.device)
-    sizes, mirrored = _augmentation(settings, multi_scale=multi_scale, scales=scales, flip=flip)
     within = boundary if boundary is not None else settings.evaluation.boundary
     with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
         model = PackModel(load_model(read, weights=backbone_weights), read.meta, options.tile_size, execution)
@@ -318,6 +319,10 @@ def _augmentation(
     """Return sizes and mirror of the second figures; (1,) and False for none."""
     own = tuple(settings.evaluation.scales)
     sizes = tuple(scales) if scales is not None else own
+    wrong = wrong_scale(sizes, distinct=True)
+    if wrong is not None or not sizes:
+        _, found, remedy = wrong or (0, "there are none", "give sizes such as 0.75,1,1.25")
+        raise GoptGeoError("--scales", found, remedy)
     if multi_scale:
         return (SCALES if sizes == (1.0,) and scales is None else sizes), True
     return sizes, flip or (scales is None and settings.evaluation.flip)

@@ -119,8 +119,13 @@ def test_packs_for_something_else(folder: Path) -> None:
 def test_splits_and_sizes_that_are_not_there(folder: Path) -> None:
     with pytest.raises(GoptGeoError, match="--split all: there is no such part; choose from train, val, test"):
         evaluate_pack(demo_pack_path(), folder / "c.yaml", "all")
-    with pytest.raises(GoptGeoError, match="--scales: -1 is no size"):
-        evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=(-1,))
+    for scale in (-1, 0.01, 11, float("nan")):
+        with pytest.raises(GoptGeoError, match=rf"--scales: {scale:g} is no factor of size; give 0\.1 to 10"):
+            evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=(1, scale))
+    with pytest.raises(GoptGeoError, match="--scales: 1 is there twice; give each size once"):
+        evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=(1, 1))
+    with pytest.raises(GoptGeoError, match="--scales: there are none"):
+        evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=())
     with pytest.raises(GoptGeoError, match="--tile-size 60: the backbone"):
         evaluate_pack(demo_pack_path(), folder / "c.yaml", tile_size=60)
 
@@ -211,6 +216,6 @@ def test_the_command(folder: Path, found: PackAssessment) -> None:
 
 
 def test_sizes_that_memory_cannot_hold_are_refused_and_not_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ceiling, "available_memory", lambda: 4 << 30)
-    with pytest.raises(DeviceMemoryError, match=r"--scales 40: batches of 4 tiles of 2560 x 2560 pixels need about"):
-        evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=(1.0, 40.0))
+    monkeypatch.setattr(ceiling, "available_memory", lambda: 300 << 20)
+    with pytest.raises(DeviceMemoryError, match=r"--scales 10: batches of 4 tiles of 640 x 640 pixels need about"):
+        evaluate_pack(demo_pack_path(), folder / "c.yaml", scales=(1.0, 10.0))
