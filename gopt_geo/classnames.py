@@ -48,7 +48,9 @@ def meant_classes(text: str, names: Iterable[str], called: Sequence[str] = ()) -
     plain = [name.strip().casefold() for name in listed]
     close = difflib.get_close_matches(text.strip().casefold(), plain, n=2)
     if close:
-        return f"did you mean {' or '.join(repr(name) for name, key in zip(listed, plain, strict=True) if key in close)}?"
+        return (
+            f"did you mean {' or '.join(repr(name) for name, key in zip(listed, plain, strict=True) if key in close)}?"
+        )
     return f"choose from {first_few(called or listed, _LISTED)}"
 
 

@@ -91,6 +91,7 @@ CLASSES = {1: "water", 4: "forest"}
         ("water=0.9, 0.7", [0.9, 0.7]),
         ("4=0.6,1=0.95", [0.95, 0.6]),
         ("forest=1,0.5", [0.5, 1.0]),
+        ("Forest=1, WATER =0.5", [0.5, 1.0]),
     ],
 )
 def test_expected_accuracies(text: str, expected: list[float]) -> None:
@@ -103,7 +104,8 @@ def test_expected_accuracies(text: str, expected: list[float]) -> None:
         ("high", "'high' gives no accuracy"),
         ("85", "'85' gives no accuracy"),
         ("water=", "'water=' gives no accuracy"),
-        ("sea=0.5", "'sea' is no class of the map"),
+        ("sea=0.5", r"'sea' is no class of the map; choose from water \(1\), forest \(4\)"),
+        ("forst=0.5", "'forst' is no class of the map; did you mean 'forest'"),
         ("water=0.5", "forest: no accuracy is given"),
         ("nan", "'nan' gives no accuracy"),
     ],

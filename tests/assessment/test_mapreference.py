@@ -38,7 +38,9 @@ def make_vectors(
 
 @pytest.mark.brief
 @pytest.mark.parametrize(
-    "kinds", [["farmland", "forest", "x"], [0, 1, 2], ["0", "1", "2"]], ids=["names", "values", "texts"]
+    "kinds",
+    [["farmland", "forest", "x"], ["Farmland", " FOREST", "X"], [0, 1, 2], ["0", "1", "2"]],
+    ids=["names", "cases", "values", "texts"],
 )
 def test_polygons_and_points(tmp_path: Path, kinds: list[Any]) -> None:
     classes = blobs((60, 80), 0)
