@@ -277,6 +277,7 @@ def write_preview(
                 labels, labelled = reference.read(block_part)
                 known = labelled & (labels[0] >= 0) & (labels[0] < NODATA)
                 truth[there] = np.where(known, labels[0], NODATA)[thin].astype(np.uint8)
+    scene.check_unchanged()
     draw_preview(targets.preview, optical, radar, mapped, truth, classes)
 
 

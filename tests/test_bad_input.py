@@ -315,7 +315,7 @@ def test_out_of_memory(bad: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
         raise error
 
     monkeypatch.setattr(PackModel, "__call__", full)
-    line = bad("--batch-size", 4)
+    line = bad("--batch-size", 8)  # goes on in halves, once
     assert line.startswith("error: device cpu: out of memory with batches of 4 tiles of 32 x 32 pixels; ")
     assert all(option in line for option in ("--batch-size", "--tile-size", "--max-memory"))
 

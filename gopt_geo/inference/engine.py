@@ -15,7 +15,7 @@ from gopt_geo.grid import Window
 from gopt_geo.inference.blend import BandAccumulator, BlendedRows, BlendKind, blend_window
 from gopt_geo.inference.forward import Forwarder, TileModel
 from gopt_geo.inference.memory import MemoryNeed, column_strips, memory_errors
-from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, read_tiles, used_modalities
+from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, WatchedSource, read_tiles, used_modalities
 from gopt_geo.inference.tiles import TilePlan
 from gopt_geo.inference.writing import RowWriter
 
@@ -190,7 +190,8 @@ def run_tiles(
     Parameters
     ----------
     source
-        What tiles are read from, by several threads at once.
+        What tiles are read from, by several threads at once. One that can tell where it has no data (`SparseSource`)
+        is asked before it is read, and one of files (`WatchedSource`) whether they are still the same at the end.
     model
         What makes probabilities of them. A tile without any valid pixel never reaches it.
     options
@@ -270,6 +271,8 @@ def run_tiles(
         )
         with RowWriter(deliver, options.write_ahead) as writer, closing(tiles):
             _blend(plan, strips, forwarder.run(tiles), new_band, writer, tick)
+    if isinstance(source, WatchedSource):
+        source.check_unchanged()
     return RunReport(
         tiles=len(rows) * len(cols),
         forwarded=forwarder.forwarded,

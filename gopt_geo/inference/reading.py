@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,16 @@ from gopt_geo.inference.tiles import TilePlan
 if TYPE_CHECKING:
     from gopt_geo.scene.scene import SceneBlock
 
-__all__ = ["BlockSource", "Task", "TileData", "Wanted", "read_tiles", "used_modalities"]
+__all__ = [
+    "BlockSource",
+    "SparseSource",
+    "Task",
+    "TileData",
+    "Wanted",
+    "WatchedSource",
+    "read_tiles",
+    "used_modalities",
+]
 
 Wanted = Callable[[Window], NDArray[np.bool_]]
 """Tells which pixels of a window are asked for, bool [h, w]; several threads call it at once."""
@@ -33,6 +42,24 @@ class BlockSource(Protocol):
 
     def read(self, window: Window, /) -> SceneBlock:
         """Return the pixels of a window that lies inside the scene."""
+        ...
+
+
+@runtime_checkable
+class SparseSource(Protocol):
+    """A source that can tell at little cost where it has no data."""
+
+    def blank(self, window: Window, modalities: tuple[str, ...], /) -> bool:
+        """Return True only if surely no pixel of a window is valid in any of these modalities."""
+        ...
+
+
+@runtime_checkable
+class WatchedSource(Protocol):
+    """A source of files, which others may change."""
+
+    def check_unchanged(self) -> None:
+        """Raise an error if a file has changed since it was opened."""
         ...
 
 
@@ -94,6 +121,8 @@ def _read(
         raise ValueError(f"{task} lies outside of the scene")
     asked = None if wanted is None else wanted(window)
     if asked is not None and not asked.any():
+        return TileData(task, {}, {}, None)
+    if isinstance(source, SparseSource) and source.blank(window, modalities):
         return TileData(task, {}, {}, None)
     block = source.read(window)
     used = used_modalities(modalities, block)

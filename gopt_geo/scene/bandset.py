@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from gopt_geo.errors import BandError
 from gopt_geo.grid import GeoBox, Window, corner_distance, pixel_size_m
 from gopt_geo.scene.bandfile import BandFile
+from gopt_geo.scene.footprint import surely_blank
 from gopt_geo.scene.source import BandTags, PixelSource, RasterSource
+from gopt_geo.scene.unchanged import check_unchanged
 from gopt_geo.scene.warp import AlignedSource
 
 __all__ = ["JoinedSource", "StackedSource", "open_groups"]
@@ -51,6 +53,14 @@ class StackedSource:
         valid = np.logical_and.reduce([part[1] for part in parts])
         values[:, ~valid] = 0
         return values, valid
+
+    def blank(self, window: Window) -> bool:
+        """Return True only if surely no pixel of a window is valid: where one of the bands has none."""
+        return any(surely_blank(source, window) for source in self._sources)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if a file has changed since it was opened."""
+        check_unchanged(self._sources)
 
     def close(self) -> None:
         """Close all files."""
@@ -96,6 +106,14 @@ class JoinedSource:
         valid = np.logical_and.reduce([block[1] for block in blocks])
         values[:, ~valid] = 0
         return values, valid
+
+    def blank(self, window: Window) -> bool:
+        """Return True only if surely no pixel of a window is valid: where one of the groups has none."""
+        return any(part.blank(window) for part in self.parts)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if a file has changed since it was opened."""
+        check_unchanged(self.parts)
 
     def close(self) -> None:
         """Drop the caches and close all files."""

@@ -19,7 +19,7 @@ class BlockCache(Generic[T]):
     Parameters
     ----------
     capacity
-        Bytes to keep at most, after each insertion; a block larger than that isn't kept.
+        Bytes to keep at most, after each insertion; a block larger than that isn't kept, nor is one of no bytes.
     size
         Tells a block's bytes.
     """
@@ -56,8 +56,9 @@ class BlockCache(Generic[T]):
             raise
         with self._lock:
             del self._pending[key]
-            self._blocks[key] = block
-            self._bytes += self._size(block)
+            if (size := self._size(block)) > 0:
+                self._blocks[key] = block
+                self._bytes += size
             while self._bytes > self.capacity:
                 _, dropped = self._blocks.popitem(last=False)
                 self._bytes -= self._size(dropped)

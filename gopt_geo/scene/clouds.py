@@ -17,7 +17,9 @@ from gopt_geo.grid import GeoBox, Window
 from gopt_geo.scene.bandfile import BandFile
 from gopt_geo.scene.bandfiles import Source, band_files
 from gopt_geo.scene.bandnames import find_band
+from gopt_geo.scene.footprint import surely_blank
 from gopt_geo.scene.source import PixelSource, RasterSource
+from gopt_geo.scene.unchanged import check_unchanged
 from gopt_geo.scene.warp import AlignedSource
 
 __all__ = ["ClearSource", "CloudKind", "CloudMask", "CloudSource", "find_mask"]
@@ -129,6 +131,10 @@ class CloudSource:
         hidden = _DECODERS[self.kind](stored[0].astype(np.int64), self.name) & inside
         return hidden[None].astype(np.float32), inside
 
+    def check_unchanged(self) -> None:
+        """Raise SourceError if the file has changed since it was opened."""
+        self._file.check_unchanged()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -185,6 +191,14 @@ class ClearSource:
         hidden, _ = self._clouds.read(window)
         valid = valid & (hidden[0] == 0)
         return np.where(valid, values, np.float32(0)), valid
+
+    def blank(self, window: Window) -> bool:
+        """Return True only if surely no pixel of a window is valid; the clouds aren't looked at."""
+        return surely_blank(self._source, window)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if a file has changed since it was opened."""
+        check_unchanged([self._source, self._clouds])
 
     def close(self) -> None:
         """Drop the cache and close all files."""

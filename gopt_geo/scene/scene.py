@@ -19,6 +19,7 @@ from gopt_geo.scene.dates import far_apart
 from gopt_geo.scene.extent import Extent, place_scene, with_resolution
 from gopt_geo.scene.opening import Opened, SourceSpec, check_georeferenced, open_source
 from gopt_geo.scene.source import RasterSource
+from gopt_geo.scene.unchanged import check_unchanged
 from gopt_geo.scene.warp import AlignedSource
 
 __all__ = ["Scene", "SceneBlock", "SourceSpec", "open_scene"]
@@ -123,6 +124,21 @@ class Scene:
                 valid[name] = valid[name] & clear
                 values[name] = np.where(valid[name], values[name], np.float32(0))
         return SceneBlock(values, valid)
+
+    def blank(self, window: Window, modalities: Sequence[str]) -> bool:
+        """Return True only if surely no pixel of a window is valid in any of these modalities; cheap, and no read."""
+        used = [self._sources[name] for name in modalities if name in self._sources]
+        return bool(used) and all(source.blank(window) for source in used)
+
+    def check_unchanged(self) -> None:
+        """Look whether all files are still what they were when they were opened.
+
+        Raises
+        ------
+        SourceError
+            If one was written to, replaced or removed.
+        """
+        check_unchanged([*self._sources.values(), *self._masks.values()])
 
     def close(self) -> None:
         """Close all files; no read may be under way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import warnings
@@ -25,7 +26,9 @@ from gopt_geo.errors import BandError, GridError, SourceError
 from gopt_geo.grid import GeoBox, Window, grid_of
 from gopt_geo.scene.bandchoice import choose_indexes, listed
 from gopt_geo.scene.controlpoints import ControlPoints, fit_points
+from gopt_geo.scene.footprint import BlockFootprint, written_blocks
 from gopt_geo.scene.remote import REMOTE, address, gdal_name, is_remote, shown
+from gopt_geo.scene.unchanged import FileStates
 
 __all__ = ["DRIVERS", "BandTags", "PixelSource", "RasterSource"]
 
@@ -185,6 +188,8 @@ class RasterSource:
         self._bands = None if bands is None else tuple(bands)
         self._handles: dict[int, rasterio.DatasetReader] = {}
         self._lock = threading.Lock()
+        # Before it is opened: a change in between is then seen, too.
+        self._states = FileStates([] if self.remote else [self.path])
         self._describe(self._handle())
 
     def _describe(self, dataset: rasterio.DatasetReader) -> None:
@@ -209,11 +214,37 @@ class RasterSource:
         self.grid: GeoBox = grid_of(dataset)
         self.control: ControlPoints | None = None
         self.not_placed: GridError | None = None
+        self._states.add([] if self.remote else dataset.files)
+        self._written = self._footprint(dataset)
+        self._masked = self._asks_masks(dataset)
         gcps, crs = dataset.gcps
         if gcps and dataset.transform.is_identity:
             self._place_by(gcps, crs)
         elif self.grid.crs is not None and dataset.transform.is_identity:
             raise GridError(self.name, "it has a CRS but no geotransform", "set one with gdal_edit -a_ullr")
+
+    def _footprint(self, dataset: rasterio.DatasetReader) -> BlockFootprint | None:
+        """Return the blocks that were written; one band's are enough, for what lacks a band is invalid."""
+        filled = self._nodata[0] if self._nodata[0] is not None else 0.0  # as GDAL reads what was never written
+        if not self.honour_nodata or self.remote or (self._nodata[0] is None and self._further_nodata != 0):
+            return None
+        return written_blocks(dataset, self.indexes[0], filled)
+
+    def _asks_masks(self, dataset: rasterio.DatasetReader) -> bool:
+        """Return whether GDAL's masks have to be read: whether they say more than the nodata values do."""
+        every = dataset.mask_flag_enums
+        flags = [every[i - 1] for i in self.indexes]
+        if self._alpha_is_data or all(flag == [MaskFlags.all_valid] for flag in flags):
+            return False
+        if any(flag not in ([MaskFlags.nodata], [MaskFlags.all_valid]) for flag in flags):
+            return True
+        # Of floats GDAL's mask takes in the nearest neighbours of the nodata value.
+        exact = (
+            dtype.kind == "f" if math.isnan(nodata) else dtype.kind in "iu" and float(nodata).is_integer()
+            for dtype, nodata in zip((np.dtype(dataset.dtypes[i - 1]) for i in self.indexes), self._nodata, strict=True)
+            if nodata is not None
+        )
+        return not all(exact)
 
     def _place_by(self, gcps: Sequence[Any], crs: rasterio.crs.CRS | None) -> None:
         """Place the file by its control points; why that can't be is told by whoever needs the place."""
@@ -287,16 +318,39 @@ class RasterSource:
             If the bytes are damaged or missing.
         """
         inside = window.clip(self.grid.shape)
-        if inside is None:
+        if inside is not None and self._written is not None:
+            inside = self._written.crop(inside)
+        read = None if inside is None else self._read(inside)
+        if inside is None or read is None:
             return np.zeros((self.count, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
+        if inside == window:
+            return read
+        values, valid = np.zeros((self.count, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
         place = inside.slices_in(window)
+        values[:, place[0], place[1]], valid[place] = read
+        return values, valid
+
+    def blank(self, window: Window) -> bool:
+        """Return True only if surely no pixel of a window is valid: beyond the file, or in blocks never written."""
+        inside = window.clip(self.grid.shape)
+        return inside is None or (self._written is not None and self._written.crop(inside) is None)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if a file behind the source has changed since it was opened; see `FileStates`."""
+        self._states.check(self.name)
+
+    def _read(self, inside: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """Read a window inside the file; None where no pixel is valid, which may be known before all is read."""
         area = rasterio.windows.Window(inside.col, inside.row, inside.width, inside.height)
         handle = self._handle()
         try:
             with _gdal(self.remote):
+                if self._lacks_data(handle, area):
+                    return None
                 stored = handle.read(self.indexes, window=area)
                 usable = self._declared_valid(handle, stored, area)
         except RasterioError as error:
+            self.check_unchanged()  # if so, that is why
             cause = error.__cause__ or error  # rasterio's own text says only "Read failed. See previous exception"
             where = f"rows {inside.row} to {inside.row_stop}, columns {inside.col} to {inside.col_stop}"
             reason = str(cause).replace(gdal_name(self.path), self.name)
@@ -307,13 +361,17 @@ class RasterSource:
         if stored.dtype.kind not in "iub":
             usable &= np.isfinite(inner).all(axis=0)
         if not usable.all():
-            inner[:, ~usable] = 0
-        if inside == window:
-            return inner, usable
-        values, valid = np.zeros((self.count, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
-        values[:, place[0], place[1]] = inner
-        valid[place] = usable
-        return values, valid
+            np.copyto(inner, np.float32(0), where=~usable)
+        return inner, usable
+
+    def _lacks_data(self, handle: rasterio.DatasetReader, area: rasterio.windows.Window) -> bool:
+        """Return whether the first band is nodata all over; it is read only where its middle is."""
+        marks = [mark for mark in (self._nodata[0], self._further_nodata) if mark is not None]
+        if not marks or not self.honour_nodata:
+            return False
+        row, col = area.row_off + area.height // 2, area.col_off + area.width // 2
+        middle = rasterio.windows.Window(col, row, 1, 1)
+        return all(_all_equal(handle.read(self.indexes[0], window=part), marks) for part in (middle, area))
 
     def _declared_valid(
         self, handle: rasterio.DatasetReader, stored: NDArray[Any], area: rasterio.windows.Window
@@ -322,8 +380,7 @@ class RasterSource:
         usable = np.ones(stored.shape[1:], np.bool_)
         if not self.honour_nodata:
             return usable
-        masked = any(handle.mask_flag_enums[i - 1] != [MaskFlags.all_valid] for i in self.indexes)
-        if masked and not self._alpha_is_data:
+        if self._masked:
             usable &= (handle.read_masks(self.indexes, window=area) != 0).all(axis=0)
         if self._alpha is not None:
             usable &= handle.read(self._alpha, window=area) != 0
@@ -354,3 +411,15 @@ class RasterSource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._handles, self._lock = {}, threading.Lock()
+
+
+def _all_equal(stored: NDArray[Any], marks: Sequence[float]) -> bool:
+    """Return whether all stored values mean no data, by the comparison that decides on validity."""
+    left = np.ones(stored.shape, np.bool_)
+    for mark in marks:
+        if math.isnan(mark):
+            left &= ~np.isnan(stored) if stored.dtype.kind in "fc" else True
+        else:
+            with np.errstate(over="ignore"):
+                left &= stored != (stored.dtype.type(mark) if stored.dtype.kind in "fc" else mark)
+    return not left.any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,10 +16,12 @@ from rasterio.warp import reproject
 
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.blockcache import BlockCache
+from gopt_geo.scene.footprint import surely_blank
 from gopt_geo.scene.geometry import PixelMap
 from gopt_geo.scene.kernel import bilinear
 from gopt_geo.scene.radiometry import Radiometry
 from gopt_geo.scene.source import PixelSource
+from gopt_geo.scene.unchanged import check_unchanged
 
 __all__ = ["BLOCK", "AlignedSource"]
 
@@ -30,6 +33,8 @@ _TORN = 0.5  # of the kernel's width; a single pixel less affine than this lies 
 _UNDEFINED = 64  # pixels; no search for defined points inside a piece this small that shows none
 _SOURCE_PIXELS = 1_500_000  # read at a time; a block that needs more is produced in quarters
 _CACHE_BYTES = 512 << 20
+_FITS = 256
+_UNKNOWN, _BLANK, _PERHAPS = 0, 1, 2  # what is known of a block before it is made
 _FOUR_SAMPLES = 0.95  # GDAL's own limit, below which the bilinear kernel widens
 
 # GDAL gets affine pieces in one and the same CRS: rasterio fixes GDAL's transformer error at 0.125 pixel.
@@ -106,11 +111,13 @@ class AlignedSource:
         ratio = self._map.scale() if self.offset is None else (1.0, 1.0)
         self.scale = _kernel_scale(ratio[0]), _kernel_scale(ratio[1])
         self._margin = math.ceil(1 / self.scale[0]) + 2, math.ceil(1 / self.scale[1]) + 2
+        self._fit = lru_cache(_FITS)(self._map.fit)  # asked for by `blank`, and once more when the block is made
         block_bytes = BLOCK * BLOCK * (4 * self.count + 1)
-        across = -(-grid.shape[1] // BLOCK)
-        self.cache: BlockCache[Block] = BlockCache(
+        down, across = -(-grid.shape[0] // BLOCK), -(-grid.shape[1] // BLOCK)
+        self._known = np.zeros((down, across), np.uint8)
+        self.cache: BlockCache[Block | None] = BlockCache(
             min((2 * across + 4) * block_bytes, _CACHE_BYTES) if cache_bytes is None else cache_bytes,
-            lambda block: block[0].nbytes + block[1].nbytes,
+            lambda block: 0 if block is None else block[0].nbytes + block[1].nbytes,
         )
         self._arguments: dict[str, Any] = {
             "resampling": resampling,
@@ -156,40 +163,85 @@ class AlignedSource:
         """
         inside = window.clip(self.grid.shape)
         if self.cache.capacity == 0 and inside == window and self._is_block(window):
-            return self._produce(window)  # nobody else holds it
-        make = np.empty if inside == window else np.zeros
-        values, valid = make((self.count, *window.shape), np.float32), make(window.shape, np.bool_)
-        if inside is None:
-            return values, valid
-        for key in lattice(inside, BLOCK):
-            block = key.clip(self.grid.shape)
-            part = None if block is None else block.intersect(inside)
-            if block is None or part is None:
+            alone = self._produce(window)  # nobody else holds it
+            return alone if alone is not None else self._zeros(window)
+        blocks = [] if inside is None else [(key, self._block(key)) for key in lattice(inside, BLOCK)]
+        if inside != window or any(block is None for _, block in blocks):
+            values, valid = self._zeros(window)
+        else:
+            values, valid = np.empty((self.count, *window.shape), np.float32), np.empty(window.shape, np.bool_)
+        for key, block in blocks:
+            extent = key.clip(self.grid.shape)
+            part = None if extent is None or inside is None else extent.intersect(inside)
+            if block is None or extent is None or part is None:
                 continue
-            block_values, block_valid = self.cache.get((key.row, key.col), _producer(self._produce, block))
-            rows, cols = part.slices_in(block)
+            rows, cols = part.slices_in(extent)
             to_rows, to_cols = part.slices_in(window)
-            values[:, to_rows, to_cols] = block_values[:, rows, cols]
-            valid[to_rows, to_cols] = block_valid[rows, cols]
+            values[:, to_rows, to_cols] = block[0][:, rows, cols]
+            valid[to_rows, to_cols] = block[1][rows, cols]
         return values, valid
+
+    def blank(self, window: Window) -> bool:
+        """Return True only if surely no pixel of a window is valid; nothing is read for it."""
+        inside = window.clip(self.grid.shape)
+        return inside is None or all(self._is_blank(key) for key in lattice(inside, BLOCK))
+
+    def _is_blank(self, key: Window) -> bool:
+        """Return whether a block of the lattice is known to be blank; look once, at what the source can tell."""
+        place = key.row // BLOCK, key.col // BLOCK
+        if self._known[place] == _UNKNOWN:
+            block = key.clip(self.grid.shape)
+            self._known[place] = _BLANK if block is None or self._out_of_reach(block) else _PERHAPS
+        return bool(self._known[place] == _BLANK)
+
+    def _out_of_reach(self, block: Window) -> bool:
+        """Return whether surely none of the pixels that a block is made of is valid."""
+        if self.offset is not None:
+            return surely_blank(self.source, _moved(block, self.offset))
+        matrix, error = self._fit(block)
+        if math.isnan(error):
+            return False
+        window = self._source_window(block, matrix, error)
+        if window is None or math.isinf(error):
+            return window is None
+        more = math.ceil(error) + 2  # the quarters of a curved block have fits of their own
+        wider = Window(window.row - more, window.col - more, window.height + 2 * more, window.width + 2 * more)
+        return surely_blank(self.source, wider)
+
+    def _block(self, key: Window) -> Block | None:
+        """Return a block of the lattice from the cache, else make it; None without a valid pixel."""
+        block = key.clip(self.grid.shape)
+        if block is None or self._is_blank(key):
+            return None
+        made = self.cache.get((key.row, key.col), _producer(self._produce, block))
+        if made is None:
+            self._known[key.row // BLOCK, key.col // BLOCK] = _BLANK
+        return made
+
+    def _zeros(self, window: Window) -> Block:
+        return np.zeros((self.count, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
 
     def _is_block(self, window: Window) -> bool:
         key = Window(window.row // BLOCK * BLOCK, window.col // BLOCK * BLOCK, BLOCK, BLOCK)
         return key.clip(self.grid.shape) == window
 
-    def _produce(self, block: Window) -> Block:
+    def _produce(self, block: Window) -> Block | None:
+        """Make a block; None without a valid pixel."""
         if self.offset is not None:
-            row, col = self.offset
-            values, valid = self._load_raw(Window(block.row + row, block.col + col, block.height, block.width))
+            values, valid = self._load_raw(_moved(block, self.offset))
         else:
             values = np.zeros((self.count, *block.shape), np.float32)
             valid = np.zeros(block.shape, np.bool_)
             self._fill(block, block, values, valid, None)
-        return (values, valid) if self._radiometry is None else self._radiometry.after_warp(values, valid)
+        if self._radiometry is not None and valid.any():
+            values, valid = self._radiometry.after_warp(values, valid)
+        return (values, valid) if valid.any() else None
 
     def _load_raw(self, window: Window) -> Block:
         values, valid = self.source.read(window)
-        return (values, valid) if self._radiometry is None else self._radiometry.before_warp(values, valid)
+        if self._radiometry is None or not valid.any():
+            return values, valid
+        return self._radiometry.before_warp(values, valid)
 
     def _fill(
         self,
@@ -200,7 +252,7 @@ class AlignedSource:
         loaded: _Loaded | None,
     ) -> None:
         """Produce one piece of a block, in quarters where the source is too large or the map too curved."""
-        matrix, error = self._map.fit(piece)
+        matrix, error = self._fit(piece)
         edge = max(piece.shape)
         torn = not error <= _TORN / min(self.scale)  # true for NaN, which says undefined in part
         if (edge == 1 and torn) or (edge <= _UNDEFINED and math.isinf(error)):
@@ -317,6 +369,10 @@ class AlignedSource:
         )
         return result
 
+    def check_unchanged(self) -> None:
+        """Raise SourceError if a file behind the source has changed since it was opened."""
+        check_unchanged([self.source])
+
     def close(self) -> None:
         """Drop the cache and close the source."""
         self.cache.clear()
@@ -330,7 +386,11 @@ def _rebuild(source: PixelSource, grid: GeoBox, arguments: dict[str, Any]) -> Al
     return AlignedSource(source, grid, **arguments)
 
 
-def _producer(produce: Callable[[Window], Block], block: Window) -> Callable[[], Block]:
+def _moved(window: Window, offset: tuple[int, int]) -> Window:
+    return Window(window.row + offset[0], window.col + offset[1], window.height, window.width)
+
+
+def _producer(produce: Callable[[Window], Block | None], block: Window) -> Callable[[], Block | None]:
     return lambda: produce(block)
 
 
