@@ -1,7 +1,8 @@
 # Set-up, demo and tests. Needs: Python 3.11 to 3.13, make, and a package registry that pip is set up for.
 #   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
 #   make test          the installation of what the tests need, and all tests
-#   make ablation, make model-costs, make coregistration, make area-estimates, make tiling    the long benchmarks
+#   make ablation, make model-costs, make coregistration, make area-estimates, make tiling, make inference,
+#   make terratorch    the long benchmarks
 #   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
 
 # The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
@@ -19,7 +20,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 
-.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling clean
+.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling inference terratorch clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -32,6 +33,7 @@ help:
 	@echo "make coregistration    the benchmark of coregister, on real pairs (GOPT_GEO_DATA)"
 	@echo "make area-estimates    the benchmark of areas' confidence intervals, on simulated samples"
 	@echo "make tiling  the benchmark of tiles, overlap, blending and averaging, on simulated scenes"
+	@echo "make inference, make terratorch    the benchmarks of prediction: its budgets; against TerraTorch (TERRATORCH=its Python)"
 	@echo "make clean   remove $(VENV)/, demo/ and caches"
 	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
 
@@ -84,6 +86,15 @@ area-estimates: $(VENV)/.installed-dev
 # Some ten minutes of one core.
 tiling: $(VENV)/.installed-dev
 	$(ENVIRONMENT) $(BIN)/python benchmarks/tiling.py --json benchmarks/results/tiling.json --figure docs/images/tiling.png
+
+# End to end, half-empty scenes, one map however it is made, precisions, stages: most of an hour of one core.
+inference: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/inference.py --json benchmarks/results/inference.json
+
+# TERRATORCH is a Python of another environment, which has TerraTorch: it pins versions of its own.
+TERRATORCH ?= /tmp/terratorch/bin/python
+terratorch: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/against_terratorch.py --terratorch-python $(TERRATORCH) --json benchmarks/results/terratorch.json
 
 clean:
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
