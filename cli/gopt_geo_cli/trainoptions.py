@@ -113,20 +113,25 @@ def _plain(name: str, value: Any, option: str) -> Any:
     if name == "modalities":
         return [part.strip() for part in value.split(",")]
     if name == "shares":
-        return _numbers(value, ",", float, option, "three numbers such as 0.7,0.15,0.15")
+        return _numbers(value, ",", float, option, "three numbers such as 0.7,0.15,0.15", (3,))
     if name == "tile_size":
-        sides = _numbers(value, "x", int, option, "pixels such as 256, or height and width: 480x640")
+        sides = _numbers(value, "x", int, option, "pixels such as 256, or height and width: 480x640", (1, 2))
         return sides[0] if len(sides) == 1 else sides
     return value
 
 
-def _numbers(text: str, between: str, kind: type[int] | type[float], option: str, wanted: str) -> list[Any]:
+def _numbers(
+    text: str, between: str, kind: type[int] | type[float], option: str, wanted: str, counts: tuple[int, ...]
+) -> list[Any]:
     from gopt_geo.errors import ConfigError
 
     try:
-        return [kind(part) for part in text.split(between)]
+        found = [kind(part) for part in text.split(between)]
     except ValueError:
         raise ConfigError(f"{option} {text}", "it can't be read", f"give {wanted}") from None
+    if len(found) not in counts:
+        raise ConfigError(f"{option} {text}", f"it holds {len(found)} numbers", f"give {wanted}")
+    return found
 
 
 def find_file(config: Path | None, output: Path | None, resume: bool) -> Path | None:

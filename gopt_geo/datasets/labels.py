@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,19 +11,19 @@ import numpy as np
 import shapely
 import torch
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from gopt_geo.classnames import find_class, meant_classes
 from gopt_geo.datasets.base import IGNORED, Sample, SceneDataset, Transforms, checked_tile_size
 from gopt_geo.datasets.blocks import Blocks, Layer, Reopening
 from gopt_geo.datasets.classes import ClassTable, checked_classes
 from gopt_geo.datasets.compat import make_index
+from gopt_geo.datasets.features import Features, read_features
 from gopt_geo.errors import DatasetError, GridError
 from gopt_geo.grid import GeoBox, Window
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import AlignedSource, RasterSource
 from gopt_geo.scene.labelraster import check_label_raster
-from gopt_geo.shapes import ShapeRaster, polygons_of, to_pixels
+from gopt_geo.shapes import ShapeRaster, to_pixels
 
 __all__ = ["RasterLabels", "VectorLabels"]
 
@@ -151,7 +150,7 @@ class VectorLabels(SceneDataset):
     Parameters
     ----------
     path
-        A file of any format that GDAL reads.
+        A file of any format that GDAL reads, or what was read of one.
     class_field
         Field with the class: the values of `classes`, or their names in upper or lower case. Features without one are
         passed over.
@@ -175,7 +174,7 @@ class VectorLabels(SceneDataset):
 
     def __init__(
         self,
-        path: StrPath,
+        path: StrPath | Features,
         class_field: str,
         classes: ClassTable | None = None,
         *,
@@ -184,11 +183,12 @@ class VectorLabels(SceneDataset):
         transforms: Transforms | None = None,
         tile_size: int | None = None,
     ) -> None:
-        self._name, self.classes = str(path), checked_classes(classes)
+        found = path if isinstance(path, Features) else read_features(Path(path), class_field, layer)
+        self._name, self.classes = found.name, checked_classes(classes)
         self.paths = self._name
-        self.notices = []
-        self._shapes, values, self._crs = _read_features(Path(path), class_field, layer, self.notices)
-        self._values = _class_of(values, classes, f"{self._name}, field {class_field!r}")
+        self.notices = list(found.notices)
+        self._shapes, self._crs = found.shapes, found.crs
+        self._values = _class_of(found.values, classes, f"{self._name}, field {class_field!r}")
         self.grid, self.transforms, self._tile_size = grid, transforms, checked_tile_size(tile_size)
         self._raster: ShapeRaster | None = None
         if grid is None:
@@ -235,63 +235,6 @@ def _as_sample(mask: NDArray[np.uint8], into: Sample | None) -> Sample:
         return {"mask": torch.from_numpy(mask.astype(np.int64))}
     into["mask"].copy_(torch.from_numpy(mask))
     return into
-
-
-def _read_features(
-    path: Path, field: str, layer: str | None, notices: list[str]
-) -> tuple[NDArray[np.object_], NDArray[Any], CRS]:
-    """Return valid polygons and points, the values of the field, and the CRS."""
-    import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
-
-    if not path.exists():
-        raise DatasetError(path, "there is no such file", "check the path")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            layers = [str(entry[0]) for entry in pyogrio.list_layers(path) if entry[1] is not None]
-            if layer is None and len(layers) != 1:
-                found = f"it has several layers ({', '.join(layers)})" if layers else "it has no layer with geometries"
-                raise DatasetError(path, found, "name one with layer=..." if layers else "give polygons with classes")
-            layer = layer or layers[0]
-            fields = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
-            if field not in fields:
-                found = f"there is no field {field!r}"
-                raise DatasetError(
-                    path, found, f"choose class_field from {', '.join(fields) or 'a file that has fields'}"
-                )
-            frame: Any = pyogrio.read_dataframe(path, layer=layer, columns=[field])
-    except (
-        shapely.errors.ShapelyError,
-        DataSourceError,
-        DataLayerError,
-        FieldError,
-        GeometryError,
-        ValueError,
-        RuntimeError,
-    ) as error:
-        raise DatasetError(path, f"it can't be read ({error})", "give a vector file that GDAL reads") from error
-    shapes = np.asarray(frame.geometry.values, dtype=object)
-    there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
-    if not there.any():
-        raise DatasetError(path, "it has no features", "give polygons with classes")
-    if frame.crs is None:
-        raise DatasetError(path, "it states no CRS", "set it: ogr2ogr -a_srs EPSG:... out.gpkg in.gpkg")
-    known = there & frame[field].notna().to_numpy()
-    if not known.any():
-        raise DatasetError(path, f"no feature has a value in field {field!r}", "choose another class_field")
-    if (there & ~known).any():
-        notices.append(f"{path}: {int((there & ~known).sum())} features without a value in {field!r} are passed over")
-    shapes = np.asarray(shapely.force_2d(shapes[known]), dtype=object)
-    parts, owner = shapely.get_parts(shapes, return_index=True)
-    if (shapely.get_dimensions(parts) == 1).any():
-        raise DatasetError(path, "it holds lines, which have no area", "give polygons, such as a buffer around them")
-    if not np.isfinite(shapely.get_coordinates(parts)).all():
-        raise DatasetError(path, "some coordinates aren't finite", "correct it")
-    parts, repaired = polygons_of(np.asarray(parts, dtype=object))
-    if repaired:
-        notices.append(f"{path}: invalid polygons (borders that cross) were made valid")
-    return parts, frame[field].to_numpy()[known][owner], CRS.from_user_input(frame.crs)
 
 
 def _class_of(values: NDArray[Any], classes: ClassTable | None, name: str) -> NDArray[np.uint8]:

@@ -96,7 +96,8 @@ class PairFolder(ChipDataset):
                 layers[modality] = Layer(bands, first.count, hole=hole, constant_edge=edges)
         if edges:
             notices.append(
-                f"{root}: filled areas along chips' edges count as outside of the swath (outside='declared' not)"
+                f"{root}: areas of one value along chips' edges count as outside of the swath; if they are data, set"
+                " outside: declared among the data set's options"
             )
         labels = Layer()
         super().__init__(root, split, Holdings(chips, layers, "folders", labels, notices=notices), transforms)

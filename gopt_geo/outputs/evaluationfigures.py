@@ -150,6 +150,6 @@ def draw_reliability(output: Path, found: Mapping[str, Any]) -> None:
         ece = calibration["ece"]
         upper.set_title("" if ece is None else f"ECE {100 * ece:.2f} %, {len(bins)} bins", fontsize="medium")
         lower.bar(left, [one["pixels"] / total for one in bins], wide, align="edge", color="#b8b8b8", edgecolor="white")
-        lower.set_ylabel("pixels")
+        lower.set_ylabel("share of pixels")
         lower.set_xlabel("confidence")
         figure.savefig(output, format="png")

@@ -10,9 +10,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+import rasterio
 import rasterio.shutil
 
-__all__ = ["LegendClass", "LegendEntry", "add_legend", "palette", "read_legend"]
+__all__ = ["LegendClass", "LegendEntry", "add_legend", "palette", "read_colours", "read_legend"]
 
 _NODATA = 255
 # GDALRATFieldType and GDALRATFieldUsage
@@ -125,6 +126,16 @@ def read_legend(path: str | PathLike[str]) -> list[LegendClass]:
     names = {v: e.text or "" for v, e in enumerate(band.iterfind("CategoryNames/Category"))}
     names = _attribute_names(band) or {v: name for v, name in names.items() if name}
     return [LegendClass(v, name, colors.get(v, "#000000")) for v, name in sorted(names.items()) if v != _NODATA]
+
+
+def read_colours(path: str | PathLike[str]) -> dict[int, str]:
+    """Return the colour table of a raster's first band, ``#rrggbb`` by value; empty if it has none."""
+    with rasterio.open(path) as dataset:
+        try:
+            table = dataset.colormap(1)
+        except ValueError:  # which is how rasterio says that there is none
+            return {}
+    return {value: "#" + bytes(entry[:3]).hex() for value, entry in table.items()}
 
 
 def _attribute_names(band: ET.Element) -> dict[int, str]:

@@ -42,5 +42,8 @@ def check_training(config: TrainConfig, *, say: Callable[[str], None] | None = N
         if say is not None:
             for line in data.report.lines():
                 say(line)
-        set_up(config, data, backbone)
+        setup = set_up(config, data, backbone)
+        if say is not None:
+            for line in setup.notices:
+                say(line)
         return data.report

@@ -115,13 +115,14 @@ def class_notices(classes: Sequence[ClassInfo], counts: NDArray[np.int64], parts
     """Say which classes have no pixel at all, or none in a part."""
     said = []
     for k, info in enumerate(classes):
+        called = info.name if info.name == f"class {info.value}" else f"class {info.name}"
         lacking = [part for part in parts if not counts[PARTS.index(part), k]]
         if len(lacking) == len(parts):
-            said.append(f"warning: class {info.name} is in the class list, and has no labelled pixel")
+            said.append(f"warning: {called} is in the class list, and has no labelled pixel")
         elif "train" in lacking:
-            said.append(f"warning: class {info.name} has no pixel in train: it can't be learnt")
+            said.append(f"warning: {called} has no pixel in train: it can't be learnt")
         elif lacking:
-            said.append(f"warning: class {info.name} has no pixel in {' and '.join(lacking)}: it isn't scored there")
+            said.append(f"warning: {called} has no pixel in {' and '.join(lacking)}: it isn't scored there")
     return said
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gopt_geo.datasets.base import IGNORED, SceneDataset
 from gopt_geo.datasets.classes import ClassTable
+from gopt_geo.datasets.features import Features, read_features
 from gopt_geo.datasets.labels import RasterLabels, VectorLabels
 from gopt_geo.errors import DatasetError, SourceError
 from gopt_geo.grid import GeoBox, Window, lattice
+from gopt_geo.outputs.legend import read_colours, read_legend
 from gopt_geo.packmeta import ClassInfo
 from gopt_geo.scene import BLOCK, AlignedSource, RasterSource
 from gopt_geo.training.config import SceneConfig
@@ -56,9 +58,10 @@ def open_labels(
         If the labels can't be read or don't lie on the grid; without a class list also if there are too many values.
     """
     if scene.class_field is not None:
+        features = read_features(Path(scene.labels), scene.class_field, scene.layer)
         if table is None:
-            table = _vector_classes(scene, ignore)
-        return VectorLabels(scene.labels, scene.class_field, table, layer=scene.layer, grid=grid), table
+            table = _vector_classes(scene, features, ignore)
+        return VectorLabels(features, scene.class_field, table, grid=grid), table
     _refuse_vectors(scene)
     if table is None:
         RasterLabels(scene.labels, grid=grid)  # says what is wrong with the raster and its place, before it is read
@@ -110,35 +113,34 @@ def _raster_classes(scene: SceneConfig, ignore: Sequence[int], grid: GeoBox) -> 
                 raise DatasetError(scene.labels, f"more than {_MANY} different values", _LIST_REMEDY)
     finally:
         aligned.source.close()
-    return _table(sorted(found - set(ignore)), ignore, scene.labels)
+    return _named(_table(sorted(found - set(ignore)), ignore, scene.labels), scene.labels)
 
 
-def _vector_classes(scene: SceneConfig, ignore: Sequence[int]) -> ClassTable:
+def _named(table: ClassTable, path: str) -> ClassTable:
+    """Return classes with the names and colours that the raster's own legend has for their values."""
+    legend, colours = {entry.value: entry.name for entry in read_legend(path)}, read_colours(path)
+    names = [legend.get(value, "").strip() or f"class {value}" for value in table.values]
+    distinct = [
+        name if names.count(name) == 1 else f"{name} ({value})" for value, name in zip(table.values, names, strict=True)
+    ]
+    own = tuple(colours[value] for value in table.values if value in colours)
+    known = len(own) == len(table) == len(set(own))  # classes of one colour couldn't be told apart in figures
+    return replace(table, names=tuple(distinct), colours=own if known else ())
+
+
+def _vector_classes(scene: SceneConfig, features: Features, ignore: Sequence[int]) -> ClassTable:
     """Return the values, or names, of a vector file's class field as classes."""
-    import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError
-
-    values: list[Any] = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            frame: Any = pyogrio.read_dataframe(scene.labels, layer=scene.layer, read_geometry=False)
-        if scene.class_field in frame.columns:
-            values = frame[scene.class_field].dropna().unique().tolist()
-    except (DataSourceError, DataLayerError, ValueError, RuntimeError):
-        values = []  # `VectorLabels` says what is wrong
+    values = list(dict.fromkeys(features.values.tolist()))
     names = [str(value) for value in values]
     if len(values) > _MANY:
         found = f"more than {_MANY} different values in field {scene.class_field!r}"
         raise DatasetError(scene.labels, found, _LIST_REMEDY)
     try:
         numbers = sorted({int(value) for value in values if float(value) == int(float(value))} - set(ignore))
-        if values and all(float(value) == int(float(value)) for value in values):
+        if all(float(value) == int(float(value)) for value in values):
             return _table(numbers, ignore, scene.labels)
     except (TypeError, ValueError):
         pass
-    if not names:
-        return _table([0], ignore, scene.labels)
     ordered = sorted(set(names))
     return ClassTable(tuple(range(len(ordered))), tuple(ordered), source=scene.labels)
 

@@ -187,7 +187,7 @@ class _Run:
 
     def prepare(self) -> None:
         """Tell what will be done, and write what stands before the first step."""
-        for line in self.data.report.lines():
+        for line in (*self.data.report.lines(), *self.setup.notices):
             self.say(line)
         if self.backbone.identity == DEMO_BACKBONE:
             self.say(
@@ -208,7 +208,8 @@ class _Run:
         if standing.step >= self.setup.plan.steps or _lost(standing, config.patience):
             return
         with StopSignals(module) as signals, quiet(), out_of_memory(self._size()):
-            deeds = Deeds(partial(self._validate, module.model), self._record, partial(self._save, module), self.tell)
+            save, place = partial(self._save, module), str(self.folder.path)
+            deeds = Deeds(partial(self._validate, module.model), self._record, save, self.tell, place)
             supervisor = Supervisor(module, standing, deeds, signals, patience=config.patience)
             trainer = make_trainer(config, self.setup.device, [supervisor])
             rank, world = trainer.global_rank, trainer.world_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,16 @@ class Setup:
     meta: PackMeta
     options: TileOptions
     device: torch.device
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know before the first step."""
+        devices, cores = self.config.training.devices, len(os.sched_getaffinity(0))
+        if not _on_cpu(self.device) or devices <= cores:
+            return []
+        return [
+            f"warning: training.devices: {devices} devices of a CPU are as many processes, which share {cores} cores"
+        ]
 
     def model(self, backbone: Backbone) -> GoPT:
         """Build the model; the same seed gives the same starting weights."""

@@ -40,12 +40,15 @@ class Deeds:
         Writes the checkpoint "best" or "last".
     progress
         Is told where the training stands.
+    place
+        The run's folder, for messages.
     """
 
     validate: Callable[[], Mapping[str, float]]
     record: Callable[[list[dict[str, Any]]], None]
     save: Callable[[str, Standing], None]
     progress: Callable[[TrainProgress], None]
+    place: str
 
 
 class Supervisor(pl.Callback):
@@ -128,8 +131,8 @@ class Supervisor(pl.Callback):
                 raise TrainingError(
                     f"step {row['step']}",
                     f"the loss is {loss}",
-                    f"the checkpoint of step {self._saved} stays; lower learning_rate, or train in fp32, and "
-                    "look for pixels of impossible values",
+                    f"the checkpoint of step {self._saved} in {self._deeds.place} stays; lower "
+                    "learning_rate, or train in fp32, and look for pixels of impossible values",
                 )
             rows.append({**row, "loss": loss})
         self._waiting.clear()

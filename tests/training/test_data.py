@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
+import rasterio
+import torch
 
 from gopt_geo.errors import AoiError, DatasetError, GoptGeoError, GridError, RadiometryError, ShiftError, SplitError
-from gopt_geo.grid import Window
+from gopt_geo.grid import Window, grid_of
+from gopt_geo.outputs.landcover import LandCoverWriter
+from gopt_geo.outputs.legend import LegendClass
+from gopt_geo.packmeta import ClassInfo
+from gopt_geo.training.config import TrainConfig
+from gopt_geo.training.datareport import class_notices
+from gopt_geo.training.setup import Setup
 from training.tileground import EDGE, TILE, config, opened, places, write, write_ground, write_polygons
 
 
@@ -160,6 +170,65 @@ def test_polygons_with_names_become_classes(ground: dict[str, str], tmp_path: Pa
         opened(config(ground | {"labels": labels}))
 
 
+@pytest.mark.brief
+def test_the_names_and_colours_of_a_label_raster(ground: dict[str, str], tmp_path: Path) -> None:
+    """As GDAL keeps them; values without a name have their number, and names that occur twice are told apart."""
+    with rasterio.open(ground["labels"]) as file:
+        values, grid = file.read(1), grid_of(file)
+    values = np.where(values == file.nodata, 255, values).astype(np.uint8)
+    legend = [
+        LegendClass(10, "farmland", "#cc6600"),
+        LegendClass(20, "lake", "#0000ff"),
+        LegendClass(40, "x", "#00ff00"),
+    ]
+    path = tmp_path / "named.tif"
+    with LandCoverWriter(path, grid, legend, {}) as writer:
+        writer.write(Window(0, 0, *values.shape), values)
+        writer.finish()
+    with opened(config(ground | {"labels": str(path)})) as data:
+        assert [(c.value, c.name) for c in data.classes] == [(10, "farmland"), (20, "lake"), (30, "class 30")]
+        assert [c.color for c in data.classes][:2] == ["#cc6600", "#0000ff"]
+        assert data.counts.sum() > 0
+    legend = [LegendClass(value, "wood", f"#0000{value}") for value in (10, 20)] + [LegendClass(30, "lake", "#0000ff")]
+    with LandCoverWriter(tmp_path / "twice.tif", grid, legend, {}) as writer:
+        writer.write(Window(0, 0, *values.shape), values)
+        writer.finish()
+    with opened(config(ground | {"labels": str(tmp_path / "twice.tif")})) as data:
+        assert [c.name for c in data.classes] == ["wood (10)", "wood (20)", "lake"]
+        assert [c.color for c in data.classes] == ["#000010", "#000020", "#0000ff"]
+
+
+def test_vector_labels_are_read_once(ground: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [(r, c, 20, 20, (r // 40 + c // 40) % 2) for r in range(10, 240, 40) for c in range(10, 240, 40)]
+    labels = write_polygons(tmp_path / "p.gpkg", boxes)
+    read, usual = [], pyogrio.read_dataframe
+
+    def counted(*given: Any, **options: Any) -> Any:
+        read.append(given)
+        return usual(*given, **options)
+
+    monkeypatch.setattr(pyogrio, "read_dataframe", counted)
+    with opened(config(ground | {"labels": labels, "class_field": "kind"})) as data:
+        assert [c.value for c in data.classes] == [0, 1]
+    assert len(read) == 1
+
+
+def test_more_devices_than_cores_are_told() -> None:
+    cores = len(os.sched_getaffinity(0))
+
+    def said(devices: int, kind: str) -> list[str]:
+        settings = TrainConfig.model_validate(
+            {"scene": {"optical": "o.tif", "labels": "l.tif"}, "training": {"devices": devices, "accelerator": "cpu"}}
+        )
+        setup = Setup(settings, None, None, None, torch.device(kind))  # type: ignore[arg-type]
+        return setup.notices
+
+    assert said(cores + 1, "cpu") == [
+        f"warning: training.devices: {cores + 1} devices of a CPU are as many processes, which share {cores} cores"
+    ]
+    assert said(cores, "cpu") == said(cores + 1, "cuda") == []
+
+
 UTM = {"aoi": "600000,5397440,602490,5400000", "aoi_crs": "EPSG:32632"}  # without the last columns
 STOPS = [
     ({"labels": "one"}, DatasetError, "all labelled pixels are of one class, class 10"),
@@ -269,3 +338,11 @@ def test_scenes_too_large_for_memory_are_kept_in_a_file(
     monkeypatch.setattr(opening, "_SPARE_DISK", 10**12)
     with opened(config(ground)) as data:
         assert any("set TMPDIR" in notice for notice in data.report.notices)
+
+
+def test_classes_without_a_name_are_called_once() -> None:
+    infos = [ClassInfo(value=20, name="class 20", color="#000000"), ClassInfo(value=30, name="lake", color="#000001")]
+    assert class_notices(infos, np.zeros((3, 2), np.int64), ["train", "val"]) == [
+        "warning: class 20 is in the class list, and has no labelled pixel",
+        "warning: class lake is in the class list, and has no labelled pixel",
+    ]

@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite(
     folder = tmp_path / "spoilt"
     with monkeypatch.context() as patch:
         spoil(patch, 6, value)
-        with pytest.raises(TrainingError, match=r"step 6: the loss is .* step 4 stays"):
+        with pytest.raises(TrainingError, match=rf"step 6: the loss is .* step 4 in {folder} stays"):
             train(small_config(ground, folder))
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["standing"]["step"] == 4
     if value != value:
