@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gopt_geo.aoi import AoiMask
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import Window, lattice
-from gopt_geo.inference import BlendedRows, RunReport, TileProgress
+from gopt_geo.inference import BlendedRows, RunReport, TileProgress, most_likely
 from gopt_geo.openmap import OpenMap
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.preview import preview as draw_preview
@@ -134,8 +134,11 @@ def map_rows(rows: BlendedRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.u
     values
         Pixel value of each class, uint8 [K].
     """
-    classes = values[rows.probabilities.argmax(axis=0)]
-    confidence = np.rint(100 * rows.probabilities.max(axis=0).clip(0, 1)).astype(np.uint8)
+    if not rows.valid.any():
+        return np.full(rows.valid.shape, NODATA, np.uint8), np.full(rows.valid.shape, NODATA, np.uint8)
+    index, largest = most_likely(rows.probabilities)
+    classes = values[index]
+    confidence = np.rint(100 * largest.clip(0, 1)).astype(np.uint8)
     nodata = np.uint8(NODATA)
     return np.where(rows.valid, classes, nodata), np.where(rows.valid, confidence, nodata)
 

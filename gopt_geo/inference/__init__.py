@@ -1,6 +1,6 @@
 """Tiled inference: tile plan, blending, the read -> forward -> blend pipeline; knows no file format."""
 
-from gopt_geo.inference.blend import BlendedRows, BlendKind, blend_window
+from gopt_geo.inference.blend import BlendedRows, BlendKind, blend_window, most_likely
 from gopt_geo.inference.engine import RunReport, TileOptions, TileProgress, run_tiles
 from gopt_geo.inference.forward import TileModel
 from gopt_geo.inference.reading import BlockSource
@@ -16,5 +16,6 @@ __all__ = [
     "TilePlan",
     "TileProgress",
     "blend_window",
+    "most_likely",
     "run_tiles",
 ]

@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import GeoBox, Window, to_rasterio_crs
+from gopt_geo.outputs.complete import WrittenBlocks, check_complete
 
 __all__ = ["BLOCK", "CACHE", "NODATA", "CogWriter", "gdal_writes", "overview_options"]
 
@@ -79,6 +80,7 @@ class CogWriter:
         self._rows: dict[tuple[int, int], _BlockRow] = {}  # by column and width: column strips come in turn
         height, width = grid.shape
         self._whole = Window(0, 0, height, width)
+        self._written = WrittenBlocks((height, width), (BLOCK, BLOCK))
         with gdal_writes(path):
             self._dataset = rasterio.open(
                 self._raw,
@@ -153,6 +155,7 @@ class CogWriter:
         vrt = self.path.with_name(f".{self.path.name}.vrt")
         with gdal_writes(self.path):
             self._dataset.close()
+            check_complete(self._raw, self._written, self.path)
             rasterio.shutil.copy(str(self._raw), str(vrt), driver="VRT")
             if self._decorate is not None:
                 tree = ET.parse(vrt)
@@ -165,11 +168,14 @@ class CogWriter:
                 str(self.path),
                 driver="COG",
                 compress="DEFLATE",  # every reader has it; class maps shrink about as well as with ZSTD
+                level=6 if self._resampling == "mode" else 1,  # percents don't get smaller by more effort
+                num_threads="ALL_CPUS",
                 blocksize=BLOCK,
                 bigtiff="IF_SAFER",
                 overview_resampling=self._resampling.upper(),
                 **overview_options(self._whole.shape),
             )
+            check_complete(self.path, None, self.path)
         vrt.unlink()
         self._raw.unlink()
 
@@ -177,9 +183,13 @@ class CogWriter:
         row = self._rows.pop(key, None)
         if row is None or row.filled == 0:
             return
-        place = RasterioWindow(key[0], row.start, key[1], row.filled)
+        values, window = row.values[: row.filled], Window(row.start, key[0], row.filled, key[1])
+        there = values != NODATA
+        if not there.any():  # the file is sparse: what is never written is nodata
+            return
+        self._written.add(window, there)
         with gdal_writes(self.path):
-            self._dataset.write(row.values[: row.filled], 1, window=place)
+            self._dataset.write(values, 1, window=RasterioWindow(window.col, window.row, window.width, window.height))
 
 
 def overview_options(shape: tuple[int, int]) -> dict[str, int | str]:

@@ -17,6 +17,7 @@ from rasterio.windows import Window as RasterioWindow
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import GeoBox, Window, to_rasterio_crs
 from gopt_geo.outputs.cog import BLOCK, CACHE, gdal_writes, overview_options
+from gopt_geo.outputs.complete import WrittenBlocks, check_complete
 
 __all__ = ["ProbabilityType", "ProbabilityWriter", "check_probability_type"]
 
@@ -103,6 +104,8 @@ class ProbabilityWriter:
         self.path, self._encoding = path, _ENCODINGS[kind]
         self._raw = path.with_name(f".{path.name}.rows.tif")
         self._whole = Window(0, 0, grid.shape[0], grid.shape[1])
+        self._written = WrittenBlocks(self._whole.shape, (_ROWS, BLOCK))
+        self._blocks = WrittenBlocks(self._whole.shape, (BLOCK, BLOCK))
         with gdal_writes(path):
             self._dataset = rasterio.open(
                 self._raw,
@@ -159,6 +162,8 @@ class ProbabilityWriter:
             raise ValueError(f"{window} can't take {probabilities.shape} with {valid.shape}")
         if not valid.any():
             return
+        self._written.add(window, valid)
+        self._blocks.add(window, valid)
         place = RasterioWindow(window.col, window.row, window.width, window.height)
         with gdal_writes(self.path):
             for band, shares in enumerate(probabilities, start=1):
@@ -168,6 +173,7 @@ class ProbabilityWriter:
         """Write the COG and remove the hidden file."""
         with gdal_writes(self.path):
             self._dataset.close()
+            check_complete(self._raw, self._written, self.path)
             rasterio.shutil.copy(
                 str(self._raw),
                 str(self.path),
@@ -181,6 +187,7 @@ class ProbabilityWriter:
                 overview_resampling="AVERAGE",
                 **overview_options(self._whole.shape),
             )
+            check_complete(self.path, self._blocks, self.path)
         self._raw.unlink()
 
     def close(self) -> None:

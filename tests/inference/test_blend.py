@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gopt_geo.errors import GoptGeoError
-from gopt_geo.inference.blend import axis_weights, blend_window
+from gopt_geo.inference.blend import axis_weights, blend_window, most_likely
 from gopt_geo.inference.tiles import TilePlan
 
 KINDS = ("hann", "linear", "gaussian", "none")
@@ -84,3 +84,20 @@ def test_probabilities_are_averaged_not_logits(kit):
     np.testing.assert_allclose(canvas.probabilities[0, :, 6:8], (0.999 + 0.4) / 2, rtol=1e-6)
     np.testing.assert_allclose(canvas.probabilities[0, :, 8:], 0.4, rtol=1e-6)
     np.testing.assert_allclose(canvas.probabilities.sum(0), 1, rtol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_most_likely_is_argmax_and_max(classes, height, width, seed, levels):
+    """With ties, of which the first class wins."""
+    probabilities = np.random.default_rng(seed).integers(0, levels, (classes, height, width)).astype(np.float32)
+    index, largest = most_likely(probabilities)
+    assert index.dtype == np.uint8
+    np.testing.assert_array_equal(index, probabilities.argmax(axis=0))
+    assert largest.tobytes() == probabilities.max(axis=0).tobytes()
+
+
+def test_most_likely_counts_to_the_256th_class():
+    probabilities = np.zeros((256, 1, 2), np.float32)
+    probabilities[255, 0, 0] = probabilities[254, 0, 1] = 1
+    assert most_likely(probabilities)[0].tolist() == [[255, 254]]
