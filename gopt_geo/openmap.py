@@ -142,6 +142,9 @@ class OpenMap:
         if run.repeated_tiles:
             twice = f"{run.repeated_tiles} of {run.tiles} tiles ran twice"
             notices.append(f"--max-memory: {run.strips} column strips, {twice}")
+        if run.part_size < run.batch_size:
+            found = f"out of memory with batches of {run.batch_size} tiles; went on with {run.part_size} at a time"
+            notices.append(f"warning: device {self.options.device}: {found}")
         if self.pack_model.warm_up_seconds:
             notices.append(f"the model's warm-up took {self.pack_model.warm_up_seconds:.1f} s")
         return notices
