@@ -181,7 +181,9 @@ def _specs(inputs: SceneInputs) -> dict[str, SourceSpec]:
     units = said.get("sar_units")
     bands = split_bands(said.get("optical_bands"), "--optical-bands")
     colours = ("red", "green", "blue")
-    optical = SourceSpec(inputs.optical, bands, said.get("optical_units"), "raw", None, inputs.cloud_mask, colours)
+    optical = SourceSpec(
+        inputs.sources["optical"], bands, said.get("optical_units"), "raw", None, inputs.cloud_mask, colours
+    )
     optical.sensor = said.get("sensor")
     sar_bands = split_bands(said.get("sar_bands"), "--sar-bands")
     # In decibels contrast is even from dark to bright; "raw" takes the values as they are.

@@ -257,7 +257,7 @@ def write_preview(
     height, width = area.shape
     step = step or -(-max(height, width) // _PREVIEW_EDGE)
     shape = -(-height // step), -(-width // step)
-    optical = np.full((3, *shape), np.nan, np.float32)
+    optical = np.full((3, *shape), np.nan, np.float32) if "optical" in scene.modalities else None
     radar = np.full(shape, np.nan, np.float32) if "sar" in scene.modalities else None
     mapped = np.full(shape, NODATA, np.uint8)
     truth = np.full(shape, NODATA, np.uint8) if reference is not None else None
@@ -271,7 +271,8 @@ def write_preview(
             first = -window.row % step, -window.col % step
             thin = (..., slice(first[0], None, step), slice(first[1], None, step))
             there = (..., *_thinned(window, first, step))
-            optical[there] = _shown(read.values["optical"], read.valid["optical"])[thin][:3]
+            if optical is not None:
+                optical[there] = _shown(read.values["optical"], read.valid["optical"])[thin][:3]
             if radar is not None:
                 radar[there] = _shown(read.values["sar"], read.valid["sar"])[thin][0]
             place = ((window.row, window.row_stop), (window.col, window.col_stop))

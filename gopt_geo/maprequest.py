@@ -117,7 +117,7 @@ class MapRequest:
     shifts: Mapping[str, tuple[float, float]] | None = None
 
     @classmethod
-    def of(cls, optical: Source, sar: Source | None, said: MapOptions) -> MapRequest:
+    def of(cls, optical: Source | None, sar: Source | None, said: MapOptions) -> MapRequest:
         """Take apart what is said of a map by keyword.
 
         Raises

@@ -176,7 +176,7 @@ class _Run:
             self._put(error)
 
 
-def predict_rows(optical: Source, sar: Source | None = None, **said: Unpack[MapOptions]) -> RowStream:
+def predict_rows(optical: Source | None, sar: Source | None = None, **said: Unpack[MapOptions]) -> RowStream:
     """Map land cover, and hand over the rows as they are finished.
 
     Memory stays that of a run, whatever the map's size: at most four parts of up to 128 rows are held at a time. Rows

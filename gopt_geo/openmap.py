@@ -135,7 +135,7 @@ class OpenMap:
     def run_notices(self, run: RunReport) -> list[str]:
         """Return what the user should know of a run."""
         notices, inputs = [], self.request.inputs
-        if inputs.sar is not None and run.complete_share < _LITTLE_SHARED:
+        if len(inputs.sources) > 1 and run.complete_share < _LITTLE_SHARED:
             hidden = ", where --cloud-mask hides nothing" if inputs.cloud_mask is not None else ""
             share = 100 * run.complete_share
             notices.append(f"warning: only {share:.1f} % of the map has data in both rasters{hidden}")
@@ -201,6 +201,9 @@ def open_map(
         check_modalities(pack, inputs.sources)
         if inputs.sar is None and "sar" in meta.modalities:
             notices.append("warning: no SAR raster is given: the map comes from the optical one alone")
+        if inputs.optical is None and "optical" in meta.modalities:
+            notices.append("warning: no optical raster is given: the map comes from SAR alone")
+        first = next(iter(inputs.sources.values()))
         execution = Execution.choose(
             request.device, request.precision, compiled=request.compile, threads=request.threads
         )
@@ -213,7 +216,7 @@ def open_map(
         notices += [*placement.notices, *scene.notices]
         if check is not None:
             check(scene)
-        notices += [*check_resolution(scene, meta, inputs.optical, request.allow_resolution), *execution.notices]
+        notices += [*check_resolution(scene, meta, first, request.allow_resolution), *execution.notices]
         own = load(request, pack, options, execution)
         if request.batch_size == "auto":
             options = replace(options, batch_size=_batch_size(own, scene, options))

@@ -38,7 +38,7 @@ def choose_pack(pack: StrPath | None) -> tuple[Pack, list[str]]:
     return read, notices
 
 
-def check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: bool) -> list[str]:
+def check_resolution(scene: Scene, meta: PackMeta, source: Source, allowed: bool) -> list[str]:
     """Refuse a scene whose pixels are too far from the pack's in size (promise 7), or say what was found.
 
     Raises
@@ -55,5 +55,5 @@ def check_resolution(scene: Scene, meta: PackMeta, optical: Source, allowed: boo
         return []
     if not allowed:
         remedy = f"resample with --resolution (about {meta.resolution_m:g} m), or accept it with --allow-resolution"
-        raise ResolutionError(source_name(optical), found, remedy)
+        raise ResolutionError(source_name(source), found, remedy)
     return [f"warning: {found}; mapped as asked"]

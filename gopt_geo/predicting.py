@@ -22,7 +22,7 @@ __all__ = ["predict"]
 
 @overload
 def predict(
-    optical: Source,
+    optical: Source | None,
     sar: Source | None = None,
     outputs: None = None,
     *,
@@ -33,7 +33,7 @@ def predict(
 ) -> xr.Dataset: ...
 @overload
 def predict(
-    optical: Source,
+    optical: Source | None,
     sar: Source | None,
     outputs: StrPath | Sequence[StrPath],
     *,
@@ -47,7 +47,7 @@ def predict(
     **said: Unpack[MapOptions],
 ) -> PredictReport: ...
 def predict(
-    optical: Source,
+    optical: Source | None,
     sar: Source | None = None,
     outputs: StrPath | Sequence[StrPath] | None = None,
     *,
@@ -68,7 +68,7 @@ def predict(
     optical, sar
         Rasters; CRS, pixel size and extent may differ. Each may also be a folder of single-band files, a Sentinel-2
         ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item or an array of xarray
-        (docs/sources.md). Without SAR the map comes from the optical raster alone.
+        (docs/sources.md). One of them may be None: the map comes from the other alone.
     outputs
         Files to write, one or several (.tif, .gpkg, .geojson, .fgb, .parquet); without, arrays are returned.
     confidence, probabilities, probabilities_type, preview, reference, overwrite

@@ -65,7 +65,7 @@ class PredictReport:
 
 
 def predict(
-    optical: Source,
+    optical: Source | None,
     sar: Source | None,
     outputs: StrPath | Sequence[StrPath],
     *,
@@ -85,7 +85,7 @@ def predict(
     optical, sar
         Rasters; CRS, pixel size and extent may differ. Each may also be a folder of single-band files, a Sentinel-2
         ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item or an array of xarray
-        (docs/sources.md). Without SAR the map comes from the optical raster alone.
+        (docs/sources.md). One of them may be None: the map comes from the other alone.
     outputs
         One result or several; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
     confidence

@@ -27,6 +27,11 @@ __all__ = [
     "split_bands",
 ]
 
+_OF = {
+    "optical": ("optical_bands", "optical_units", "sensor", "cloud_mask", "cloud_mask_kind"),
+    "sar": ("sar_bands", "sar_units", "sar_sensor"),
+}
+_CALLED = {"optical": "optical", "sar": "SAR"}
 _RATIO = 1.5  # promise 7: pixels further from the pack's in size than this
 
 
@@ -90,27 +95,26 @@ class SceneInputs:
     Attributes
     ----------
     optical, sar
-        A raster's path, or what else names a source (docs/sources.md); without SAR there is the optical one alone. The
-        path or URL of a STAC item becomes the item, so that it is read once.
+        A raster's path, or what else names a source (docs/sources.md); one of them may be None. The path or URL of a
+        STAC item becomes the item, so that it is read once.
     said
         See `SceneOptions`.
 
     Raises
     ------
     GoptGeoError
-        If there is no such extent.
+        If there is no source, no such extent, or something is said of a source that isn't there.
     TypeError
         If there is no such option.
     """
 
-    optical: Source
+    optical: Source | None
     sar: Source | None
     said: SceneOptions = field(default_factory=SceneOptions)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "optical", read_item(self.optical))
-        if self.sar is not None:
-            object.__setattr__(self, "sar", read_item(self.sar))
+        for modality, source in self.sources.items():
+            object.__setattr__(self, modality, read_item(source))
         strange = sorted(set(self.said) - set(SceneOptions.__annotations__))
         if strange:
             raise TypeError(
@@ -119,11 +123,24 @@ class SceneInputs:
         extent = self.said.get("extent", "optical")
         if extent not in get_args(Extent):
             raise GoptGeoError(f"--extent {extent}", "no such extent", f"use {', '.join(get_args(Extent))}")
+        if not self.sources:
+            raise GoptGeoError("sources", "there is neither an optical nor a SAR raster", "name one of them, or both")
+        self._check_said()
+
+    def _check_said(self) -> None:
+        """Refuse what is said of a source that isn't there."""
+        said: Mapping[str, object] = self.said
+        for modality, names in _OF.items():
+            for name in names if modality not in self.sources else ():
+                if said.get(name) is not None:
+                    option = f"--{name.replace('_', '-')}"
+                    raise GoptGeoError(option, f"there is no {_CALLED[modality]} raster", "name one, or leave it out")
 
     @property
     def sources(self) -> dict[str, Source]:
         """The sources by modality."""
-        return {"optical": self.optical} | ({"sar": self.sar} if self.sar is not None else {})
+        given = {"optical": self.optical, "sar": self.sar}
+        return {modality: source for modality, source in given.items() if source is not None}
 
     @property
     def count(self) -> int:
@@ -159,9 +176,9 @@ class SceneInputs:
 
     def specs(self, meta: PackMeta) -> dict[str, SourceSpec]:
         """Return what is known of each source for a pack, by modality."""
-        said = self.said
-        specs = {
-            "optical": source_spec(
+        said, specs = self.said, {}
+        if self.optical is not None:
+            specs["optical"] = source_spec(
                 "optical",
                 self.optical,
                 meta,
@@ -170,7 +187,6 @@ class SceneInputs:
                 mask=self.cloud_mask,
                 sensor=said.get("sensor"),
             )
-        }
         if self.sar is not None:
             bands, units = said.get("sar_bands"), said.get("sar_units")
             sensor = said.get("sar_sensor")
@@ -183,7 +199,7 @@ class SceneInputs:
         """Open the scene for a pack; see `gopt_geo.scene.open_scene` for `cache_bytes`, `shifts` and the errors."""
         said, specs = self.said, self.specs(meta)
         return open_scene(
-            specs.pop("optical"),
+            specs.pop("optical", None),
             specs,
             grid=said.get("grid", "optical"),
             extent=said.get("extent", "optical"),
@@ -251,11 +267,11 @@ def check_modalities(pack: Pack, names: Iterable[str]) -> None:
     """
     unknown = [name for name in names if name not in pack.meta.modalities]
     if unknown:
-        raise PackError(
-            pack.path or pack.meta.title,
-            f"it knows {', '.join(pack.meta.modalities)}, not {', '.join(unknown)}",
-            "use a pack for these modalities",
-        )
+        remedy = "use a pack for these modalities"
+        if unknown == ["optical"] and "sar" in pack.meta.modalities:
+            remedy = "name SAR alone, gopt-geo predict --sar FILE, or use another pack"
+        found = f"it knows {', '.join(pack.meta.modalities)}, not {', '.join(unknown)}"
+        raise PackError(pack.path or pack.meta.title, found, remedy)
 
 
 def odd_pixel_size(scene: Scene, meta: PackMeta) -> str | None:

@@ -90,6 +90,9 @@ def predict(
             help="The same of SAR; CRS, pixel size and extent may differ. Without it OPTICAL alone is mapped.",
         ),
     ] = None,
+    sar_source: Annotated[
+        str | None, typer.Option("--sar", metavar="SAR", help="SAR named without OPTICAL: SAR alone is mapped.")
+    ] = None,
     catalog: Annotated[
         str | None,
         typer.Option(
@@ -199,7 +202,12 @@ def predict(
     from gopt_geo import api
 
     first, second = _sources(
-        optical, sar, catalog, {"time": time, "max_cloud": max_cloud, "collections": collection}, aoi, aoi_crs
+        optical,
+        _one_sar(sar, sar_source),
+        catalog,
+        {"time": time, "max_cloud": max_cloud, "collections": collection},
+        aoi,
+        aoi_crs,
     )
     with progress_display("predict") as show:
         report = api.predict(
@@ -248,11 +256,20 @@ def predict(
     run = report.run
     summary = (
         f"{rows} x {columns} pixels in {report.seconds:.1f} s, {run.forwarded} of {run.tiles} tiles held data,"
-        f" {'both rasters have' if second is not None else 'the raster has'} data on"
+        f" {'the raster has' if first is None or second is None else 'both rasters have'} data on"
         f" {100 * report.shared:.1f} % of the map"
     )
     say_notices([*report.notices, summary])
     say_written(report.outputs)
+
+
+def _one_sar(argument: str | None, option: str | None) -> str | None:
+    """Return the SAR source, however it is named."""
+    from gopt_geo.errors import GoptGeoError
+
+    if argument is not None and option is not None:
+        raise GoptGeoError("--sar", "SAR is named already, after OPTICAL", "leave one of them out")
+    return argument if option is None else option
 
 
 def _sources(
@@ -262,8 +279,8 @@ def _sources(
     search: dict[str, Any],
     aoi: str | None,
     aoi_crs: str | None,
-) -> tuple[Source, Source | None]:
-    """Return the sources as they are named, SAR or not, or as a catalogue has them."""
+) -> tuple[Source | None, Source | None]:
+    """Return the sources as they are named, one of them or both, or as a catalogue has them."""
     from gopt_geo.errors import GoptGeoError
 
     if catalog is None:
@@ -271,11 +288,11 @@ def _sources(
             if value not in (None, []):
                 option = f"--{name.removesuffix('s').replace('_', '-')}"
                 raise GoptGeoError(option, "it needs --catalog", "name a catalogue, or leave it out")
-        if optical is None:
-            remedy = "give OPTICAL and SAR, or --catalog with --aoi and --time"
+        if optical is None and sar is None:
+            remedy = "give OPTICAL and SAR, --sar alone, or --catalog with --aoi and --time"
             raise GoptGeoError("predict", "no raster is named", remedy)
         return optical, sar
-    if optical is not None:
+    if optical is not None or sar is not None:
         raise GoptGeoError("--catalog", "it stands instead of OPTICAL and SAR", "leave these out")
     if aoi is None or search["time"] is None:
         raise GoptGeoError("--catalog", "it needs --aoi and --time", "add them")

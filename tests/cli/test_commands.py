@@ -190,7 +190,21 @@ def test_predict_maps_an_optical_raster_alone(api: Recorder) -> None:
     assert run.stderr.splitlines()[-1].endswith("tiles held data, the raster has data on 50.0 % of the map")
     refused = _run("predict", "-o", "m.tif")
     assert (refused.exit_code, len(api.calls)) == (2, 1)
-    assert "predict: no raster is named; give OPTICAL and SAR, or --catalog" in refused.stderr
+    assert "predict: no raster is named; give OPTICAL and SAR, --sar alone, or --catalog" in refused.stderr
+
+
+def test_predict_maps_sar_alone(api: Recorder) -> None:
+    run = _run("predict", "--sar", "s.tif", "-o", "m.tif")
+    ((_, args, _),) = api.calls
+    assert args[:2] == (None, "s.tif")
+    assert run.stderr.splitlines()[-1].endswith("tiles held data, the raster has data on 50.0 % of the map")
+    assert _run("predict", "o.tif", "--sar", "s.tif", "-o", "m.tif").exit_code == 0
+    assert api.calls[-1][1][:2] == ("o.tif", "s.tif")
+    refused = _run("predict", "o.tif", "s.tif", "--sar", "s.tif", "-o", "m.tif")
+    assert (refused.exit_code, len(api.calls)) == (2, 2)
+    assert "--sar: SAR is named already, after OPTICAL; leave one of them out" in refused.stderr
+    refused = _run("predict", "--sar", "s.tif", "--catalog", "c.json", "-o", "m.tif")
+    assert "--catalog: it stands instead of OPTICAL and SAR" in refused.stderr
 
 
 @pytest.mark.parametrize(
