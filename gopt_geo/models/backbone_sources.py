@@ -94,7 +94,8 @@ def load_timm(identity: str, weights: Path | None) -> tuple[Any, TrainedOn]:
         raise PackError(identity, "timm has no such model", _close(name, timm.list_models(pretrained=True)))
     try:
         with torch.device("meta"):  # so that a model that can't be used isn't downloaded first
-            refusal = why_not(timm.create_model(name, num_classes=0, dynamic_img_size=True))
+            shapes = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        refusal = why_not(shapes)
     except TypeError as error:
         raise PackError(identity, "no plain vision transformer: it can't take images of any size", _SUITABLE) from error
     if refusal is not None:
@@ -103,7 +104,7 @@ def load_timm(identity: str, weights: Path | None) -> tuple[Any, TrainedOn]:
     path = weights if weights is not None else at_hand(identity)
     if path is not None:
         state = read_state(path)
-        vit = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        vit = _unfilled(shapes, name)
         fit_state(vit, state, path, f"name the file with the weights of {identity}", convert=_conversion(vit))
     elif config is not None and config.has_weights:
         vit = _download_timm(name, identity, config)
@@ -115,6 +116,13 @@ def load_timm(identity: str, weights: Path | None) -> tuple[Any, TrainedOn]:
         return vit, TrainedOn()
     bands = ("red", "green", "blue") if config.input_size[0] == 3 else ()
     return vit, TrainedOn(bands, tuple(config.mean), tuple(config.std))
+
+
+def _unfilled(shapes: nn.Module, name: str) -> Any:
+    """Return a model whose weights are still to come: drawing initial ones takes longer than reading them."""
+    if next(shapes.buffers(), None) is not None:  # those are computed when a model is built, and in no file
+        return timm.create_model(name, num_classes=0, dynamic_img_size=True)
+    return shapes.to_empty(device="cpu")
 
 
 def _conversion(vit: nn.Module) -> Callable[[dict[str, Any], Any], dict[str, Any]]:

@@ -87,6 +87,8 @@ class LinearHead(nn.Module):
 
 def to_pixels(cells: Tensor, upscale: int, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Lay out what each token says, [B, N, classes upscale^2], as an image [B, classes, height, width]."""
+    if cells.dtype in (torch.bfloat16, torch.float16):
+        cells = cells.float()  # between cells the eight bits of bf16 are too coarse
     image: Tensor = cells.transpose(1, 2).unflatten(2, grid)
     if upscale > 1:
         image = F.pixel_shuffle(image, upscale)
