@@ -5,8 +5,8 @@
 
 sparse: on one area of interest, labels of 5 % of its ground (small squares at random places, as polygons) against
 labels of all of it. Both trainings are scored on the ground beside the area, in the same images, that neither saw a
-label of; and, as a second figure, on other scenes, each with a season and a calibration of its own. Aim: 0.9 of the
-mIoU beside the area, on average over the areas, each training within 10 minutes on two cores.
+label of; and on other scenes, each with a season and a calibration of its own. Aim: 0.9 of the mIoU on every area and
+either ground, each training within 10 minutes on two cores.
 
 dropout: a training with modality dropout is scored with SAR withheld, against one on optical alone, and with optical
 withheld, against one on SAR alone; beside the area and on other scenes, mean of three seeds. Aim: at most 0.02 mIoU
@@ -224,8 +224,8 @@ def sparse(options: argparse.Namespace, folder: Path, console: Console) -> dict[
         write(options, sparse_result(rows))
     result = sparse_result(rows)
     console.print(
-        f"ratio beside the area {result['ratio']['beside']:.3f} (aim {ASKED}), on other scenes "
-        f"{result['ratio']['other']:.3f}, longest {result['longest_seconds'] / 60:.1f} minutes (aim 10)"
+        f"least ratio beside the area {result['least_ratio']['beside']:.3f} (aim {ASKED}), on other scenes "
+        f"{result['least_ratio']['other']:.3f}, longest {result['longest_seconds'] / 60:.1f} minutes (aim 10)"
     )
     return result
 
@@ -235,7 +235,7 @@ def sparse_result(rows: list[dict[str, Any]]) -> dict[str, Any]:
     mean = {part: round(float(np.mean([row["ratio"][part] for row in rows])), 4) for part in _PARTS}
     least = {part: min(row["ratio"][part] for row in rows) for part in _PARTS}
     longest = max(row[name]["seconds"] for row in rows for name in ("all", "sparse"))
-    reached = mean["beside"] >= ASKED and longest <= 600
+    reached = min(least.values()) >= ASKED and longest <= 600
     return {"ratio": mean, "least_ratio": least, "longest_seconds": longest, "reached": reached, "runs": rows}
 
 

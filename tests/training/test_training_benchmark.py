@@ -90,7 +90,7 @@ def test_scores_of_a_pack_with_a_modality_withheld(bench) -> None:
     assert list(both["iou"]) == list(bench.CLASS_NAMES)
 
 
-def test_ratio_is_the_mean_of_the_areas_and_time_the_longest(bench) -> None:
+def test_the_worst_area_and_the_longest_training_decide(bench) -> None:
     def run(beside: float, other: float, seconds: float) -> dict[str, object]:
         return {"beside": {"miou": beside}, "other": {"miou": other}, "seconds": seconds}
 
@@ -102,4 +102,7 @@ def test_ratio_is_the_mean_of_the_areas_and_time_the_longest(bench) -> None:
     assert found["ratio"] == {"beside": 0.89, "other": 0.85}
     assert found["least_ratio"] == {"beside": 0.86, "other": 0.8}
     assert (found["longest_seconds"], found["reached"]) == (601, False)
+    rows[0]["ratio"]["other"] = 0.91
     assert bench.sparse_result(rows[:1])["reached"]
+    rows[1]["all"]["seconds"], rows[1]["sparse"]["seconds"] = 10, 20
+    assert not bench.sparse_result(rows)["reached"]  # the mean beside the areas would hide the worst of them
