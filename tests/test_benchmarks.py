@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarkmodule import BENCHMARKS, load_benchmark
 from gopt_geo.models import GoptConfig, load_backbone
 from gopt_geo.models.baselines import build_model
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def ablation():
-    spec = importlib.util.spec_from_file_location("ablation", BENCHMARKS / "ablation.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("ablation")
 
 
 def test_the_costs_are_measured_shown_and_written(tmp_path):

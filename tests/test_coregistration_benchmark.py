@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import rasterio
 from scipy import ndimage
 
+from benchmarkmodule import load_benchmark
 from realdata import DATA, needs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,13 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("coregistration_benchmark", ROOT / "benchmarks/coregistration.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("coregistration")
 
 
 def pair_of(benchmark: ModuleType, folder: Path, name: str, seed: int) -> Any:

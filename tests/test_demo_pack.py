@@ -5,7 +5,6 @@ A smaller run of ``benchmarks/demo_accuracy.py``, with the same bounds.
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarkmodule import load_benchmark
 from gopt_geo.models.backbone import demo_backbone_path
 from gopt_geo.packs import demo_pack_path, read_pack
 
@@ -26,12 +26,7 @@ BOTH, OPTICAL, SAR = {"optical", "sar"}, {"optical"}, {"sar"}
 @cache
 def benchmark() -> ModuleType:
     """Load the benchmark, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("demo_accuracy", ROOT / "benchmarks" / "demo_accuracy.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("demo_accuracy")
 
 
 @cache

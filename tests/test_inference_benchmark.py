@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+from benchmarkmodule import BENCHMARKS
 
 
 @pytest.fixture

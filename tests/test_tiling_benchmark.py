@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from benchmarkmodule import load_benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/tiling.md").read_text("utf-8")
@@ -18,13 +18,7 @@ RESULTS = json.loads((ROOT / "benchmarks/results/tiling.json").read_text("utf-8"
 
 @pytest.fixture(scope="module")
 def tiling() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiling", ROOT / "benchmarks/tiling.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("tiling")
 
 
 def test_it_measures_shows_writes_and_draws(

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "area_estimates.py"
+from benchmarkmodule import BENCHMARKS, load_benchmark
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("area_estimates", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("area_estimates")
 
 
 def test_it_runs_and_writes(bench, tmp_path, capsys) -> None:
@@ -65,7 +58,7 @@ def test_the_plain_interval_is_that_of_the_estimates(bench) -> None:
 
 def test_the_published_results_are_of_this_benchmark(bench) -> None:
     """A few scenarios drawn again must give the published coverages: the file is of the present code."""
-    published = json.loads((BENCHMARK.parent / "results" / "area_estimates.json").read_text())
+    published = json.loads((BENCHMARKS / "results" / "area_estimates.json").read_text())
     assert (published["assessments"], published["scenarios"]) == (10_000, 100)
     by_seed = [record for record in published["fixed"]["records"] if record["seed"] == 5001]
     again = list(bench.measure(bench.design(5001), 10_000, varied=False))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,22 +10,17 @@ import numpy as np
 import pytest
 import rasterio
 
+from benchmarkmodule import load_benchmark
 from gopt_geo.aoi import read_aoi
 from gopt_geo.assessment.frame import MapFrame
 from gopt_geo.packs import demo_pack_path
 from gopt_geo.simulate import CLASS_VALUES
 from gopt_geo.training.data import open_training_data
 
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "training.py"
-
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_benchmark", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("training")
 
 
 @pytest.fixture(scope="module")
