@@ -12,7 +12,6 @@ processor time of the process counts, which other work on the machine disturbs l
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 from costs.common import Section
+from costs.report import device_name, run_sections
 from rich.console import Console
 from speed import endtoend, exact, reduced, stages
 from speed.setting import Setting
@@ -36,30 +36,14 @@ SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {
 
 def machine(setting: Setting) -> dict[str, Any]:
     """Tell what the figures were measured on."""
-    name = platform.processor() or platform.machine()
-    if setting.device.type == "cuda":
-        name = torch.cuda.get_device_name(setting.device)
-    elif Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {
-        "device": name,
+        "device": device_name(setting.device),
         "threads": setting.threads,
         "turns": setting.turns,
         "size": setting.size,
         "versions": versions,
     }
-
-
-def write(found: dict[str, list[Section]], setting: Setting, path: Path | None) -> list[str]:
-    """Write the JSON file, if one is wanted; the budgets that were missed so far."""
-    missed = [line for sections in found.values() for section in sections for line in section.missed]
-    if path is not None:
-        figures = {name: [section.to_dict() for section in sections] for name, sections in found.items()}
-        document = {**machine(setting), "missed": missed, **figures}
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return missed
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -101,16 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             readers=given.readers,
             quick=given.quick,
         )
-        found: dict[str, list[Section]] = {}
-        for name in given.only:
-            found[name] = SECTIONS[name](setting)
-            for section in found[name]:
-                section.show(console)
-            write(found, setting, given.json)  # after each section: a run that is cut off has not been for nothing
-        missed = write(found, setting, given.json)
-    for line in missed:
-        console.print(f"missed: {line}")
-    return 1 if missed else 0
+        return run_sections(SECTIONS, given.only, setting, machine(setting), given.json, console)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ process of its own. Ends with exit code 1 if a budget is missed, after printing 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import timm
 import torch
 from costs import forward, parameters, precision, switching, training
 from costs.common import Section, Setting
+from costs.report import device_name, run_sections
 from rich.console import Console
 
 SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {
@@ -37,25 +37,9 @@ SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {
 
 def machine(setting: Setting) -> dict[str, Any]:
     """Tell what the figures were measured on."""
-    name = platform.processor() or platform.machine()
-    if setting.device.type == "cuda":
-        name = torch.cuda.get_device_name(setting.device)
-    else:
-        facts = Path("/proc/cpuinfo")
-        lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
+    name = device_name(setting.device)
     return {"device": name, "threads": setting.threads, "repeats": setting.repeats, "versions": versions}
-
-
-def write(found: dict[str, list[Section]], setting: Setting, path: Path | None) -> list[str]:
-    """Write the JSON file, if one is wanted; the budgets that were missed so far."""
-    missed = [line for sections in found.values() for section in sections for line in section.missed]
-    if path is not None:
-        figures = {name: [section.to_dict() for section in sections] for name, sections in found.items()}
-        document = {**machine(setting), "missed": missed, **figures}
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return missed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,16 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(f"{training.peak_of(given.peak_of, setting)}\n")
         return 0
     console = Console(width=170, highlight=False)
-    found: dict[str, list[Section]] = {}
-    for name in given.only:
-        found[name] = SECTIONS[name](setting)
-        for section in found[name]:
-            section.show(console)
-        write(found, setting, given.json)  # after each section: a run that is cut off has not been for nothing
-    missed = write(found, setting, given.json)
-    for line in missed:
-        console.print(f"missed: {line}")
-    return 1 if missed else 0
+    return run_sections(SECTIONS, given.only, setting, machine(setting), given.json, console)
 
 
 if __name__ == "__main__":

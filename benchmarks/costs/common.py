@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from costs.clocks import Clocks, in_turns
 from gopt_geo.models import Backbone, GoptConfig
 from gopt_geo.models.backbone import build_vit
 
@@ -148,36 +148,13 @@ def default_config(backbone: Backbone, **changes: Any) -> GoptConfig:
     return GoptConfig.for_width(backbone.embed_dim, **{"classes": CLASSES, **changes})
 
 
-@dataclass
-class Times:
-    """Seconds of each turn: of the wall clock, and of the processor (all threads of this process)."""
-
-    wall: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
+def take_turns(actions: Mapping[str, Callable[[], object]], setting: Setting, repeats: int) -> dict[str, Clocks]:
+    """Time actions in turns; the first turns warm up and don't count."""
+    in_turns(actions, 3 if setting.device.type == "cuda" else 1, setting.device)
+    return in_turns(actions, repeats, setting.device)
 
 
-def take_turns(actions: Mapping[str, Callable[[], object]], setting: Setting, repeats: int) -> dict[str, Times]:
-    """Time actions in turns, so that a busy spell hits all alike; the first turns warm up and don't count."""
-    times = {name: Times() for name in actions}
-    warm_up = 3 if setting.device.type == "cuda" else 1
-    for turn in range(warm_up + repeats):
-        for name, action in actions.items():
-            _finish(setting.device)
-            wall, processor = time.perf_counter(), time.process_time()
-            action()
-            _finish(setting.device)
-            if turn >= warm_up:
-                times[name].wall.append(time.perf_counter() - wall)
-                times[name].processor.append(time.process_time() - processor)
-    return times
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def compare(times: Mapping[str, Times], references: Mapping[str, str], setting: Setting) -> dict[str, Row]:
+def compare(times: Mapping[str, Clocks], references: Mapping[str, str], setting: Setting) -> dict[str, Row]:
     """Medians, and ratios of medians and of minima to each one's reference.
 
     ``ratio`` is of processor time on the CPU, which other processes disturb least, and of wall time on a GPU.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from costs.clocks import Clocks, in_turns
 from costs.common import Section
 from torch import Tensor
 
@@ -11,7 +12,6 @@ from gopt_geo.inference.execution import Execution
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.packs import load_model, read_pack
 from gopt_geo.prediction import PredictReport
-from speed.clocks import Clocks, in_turns
 from speed.inputs import Pair
 from speed.setting import Setting
 

@@ -6,11 +6,11 @@ from functools import partial
 
 import numpy as np
 import torch
+from costs.clocks import in_turns
 from costs.common import Section
 
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.inference.execution import choose_precision
-from speed.clocks import in_turns
 from speed.exact import Pixels, compare, map_of
 from speed.inputs import Pair
 from speed.setting import Setting

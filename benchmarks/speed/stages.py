@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 
 import numpy as np
 import rasterio
+from costs.clocks import in_turns
 from costs.common import Section
 from numpy.typing import NDArray
 
@@ -21,7 +22,6 @@ from gopt_geo.openmap import OpenMap, open_map
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.packs import read_pack
 from gopt_geo.scene import BLOCK
-from speed.clocks import in_turns
 from speed.endtoend import Bare
 from speed.setting import Setting
 
