@@ -13,7 +13,7 @@ from gopt_geo.inference.tiles import LOOKAHEAD, TilePlan
 __all__ = ["LEAST_TOKENS", "choose_batch_size"]
 
 LEAST_TOKENS = {"cpu": 1024, "cuda": 32768}
-"""Tokens of a pass from which a larger batch is no faster a tile, by device (the CPU's measured: docs/inference.md)."""
+"""Tokens of a pass from which a larger batch is no faster a tile, by device (the CPU's measured: docs/execution.md)."""
 _MOST = {"cpu": 16, "cuda": 64}
 _SHARE = 0.6  # of a GPU's free memory that a batch may take: others use it too, and the allocator leaves gaps
 
