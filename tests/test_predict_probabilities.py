@@ -118,7 +118,7 @@ def test_an_area_gets_what_the_whole_gets_when_averaged(run: Run, pixels: Pixels
 
 def test_memory_knows_of_the_largest_size(run: Run, tmp_path: Path) -> None:
     with pytest.raises(GoptGeoError, match=r"^--scales 20000: batches of 4 tiles of 640000 x 640000 pixels need about"):
-        run("map.tif", scales=(1, 20000))
+        run("map.tif", scales=(1, 20000), batch_size=4)
     plain, averaged = (
         _least_memory(run, tmp_path, options) for options in ({}, {"scales": (1.0, 4.0), "augment": "dihedral"})
     )
