@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import re
 import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,24 +14,18 @@ import rasterio.windows
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader  # rasterio.open takes no list of drivers
+from rasterio.errors import RasterioError
 
 from gopt_geo.errors import BandError, GridError, SourceError
 from gopt_geo.grid import GeoBox, Window, grid_of
 from gopt_geo.scene.bandchoice import choose_indexes, listed
 from gopt_geo.scene.controlpoints import ControlPoints, fit_points
 from gopt_geo.scene.footprint import BlockFootprint, written_blocks
-from gopt_geo.scene.remote import REMOTE, address, gdal_name, is_remote, shown
+from gopt_geo.scene.rasterfile import DRIVERS, gdal_settings, open_raster
+from gopt_geo.scene.remote import address, gdal_name, is_remote, shown
 from gopt_geo.scene.unchanged import FileStates
 
 __all__ = ["DRIVERS", "BandTags", "PixelSource", "RasterSource"]
-
-DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "HFA", "ENVI")
-"""GDAL drivers that sources are opened with; a COG is read by GTiff."""
-
-# warnings.catch_warnings swaps process-wide state; one opening at a time keeps the order of restoring right.
-_OPENING = threading.Lock()
 
 
 class BandTags(NamedTuple):
@@ -68,48 +57,6 @@ class PixelSource(Protocol):
     def close(self) -> None:
         """Close all files; no read may be under way."""
         ...
-
-
-def _gdal(remote: bool) -> AbstractContextManager[object]:
-    """Return GDAL's settings for reading: no code from files, and damaged JPEG and PNG data is an error."""
-    settings = {
-        "GDAL_VRT_ENABLE_PYTHON": "NO",
-        "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
-        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # it takes what memory holds for the pixels of a truncated file
-    }
-    env: AbstractContextManager[object] = rasterio.Env(**settings, **(REMOTE if remote else {}))
-    return env
-
-
-class _Losses(logging.Handler):
-    """Gathers what GDAL says that it leaves out of the file this thread opens."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.found: list[str] = []
-        self._thread = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if record.thread == self._thread and "IO error during reading of" in text:
-            self.found.append(text)
-
-
-@contextmanager
-def _losses() -> Iterator[list[str]]:
-    """Listen to GDAL's warnings: of a truncated TIFF it opens what is there, without units, scales or georeference."""
-    log, handler = logging.getLogger("rasterio._env"), _Losses()
-    log.addHandler(handler)
-    try:
-        yield handler.found
-    finally:
-        log.removeHandler(handler)
-
-
-def _is_stream(path: str) -> bool:
-    """Tell whether a path is there and is neither file nor folder; opening a pipe would wait for its writer."""
-    place = Path(path)
-    return not path.startswith("/vsi") and place.exists() and not place.is_file() and not place.is_dir()
 
 
 class RasterSource:
@@ -267,33 +214,9 @@ class RasterSource:
         with self._lock:
             handle = self._handles.get(key)
         if handle is None:
-            handle = self._open()
+            handle = open_raster(self.path, self.name, remote=self.remote)
             with self._lock:
                 self._handles[key] = handle
-        return handle
-
-    def _open(self) -> rasterio.DatasetReader:
-        if not self.remote and not self.path.startswith("/vsi") and not Path(self.path).exists():
-            unknown = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", self.path)
-            if unknown is not None:
-                remedy = "give a path, or a URL of http, https, s3, gs or az"
-                raise SourceError(self.name, f"{unknown[1]}: isn't a way to a raster", remedy)
-            raise SourceError(self.name, "there is no such file", "check the path")
-        if not self.remote and _is_stream(self.path):
-            raise SourceError(self.name, "it is a pipe or a device", "give a file")
-        try:
-            with _OPENING, warnings.catch_warnings(), _gdal(self.remote), _losses() as lost:
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `grid` says it, where it matters
-                handle = DatasetReader(gdal_name(self.path), driver=list(DRIVERS), sharing=False)
-        except (RasterioError, UnicodeDecodeError) as error:
-            remedy = f"give a whole file in one of the formats {', '.join(DRIVERS)}"
-            if self.remote:
-                remedy = f"check the URL, the network and the rights to read it; or {remedy}"
-            reason = str(error).replace(gdal_name(self.path), self.name)  # a URL's query may hold a key
-            raise SourceError(self.name, f"it can't be opened ({reason})", remedy) from error
-        if lost:
-            handle.close()
-            raise SourceError(self.name, f"it is damaged or truncated ({lost[0]})", "get the file again")
         return handle
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -344,7 +267,7 @@ class RasterSource:
         area = rasterio.windows.Window(inside.col, inside.row, inside.width, inside.height)
         handle = self._handle()
         try:
-            with _gdal(self.remote):
+            with gdal_settings(self.remote):
                 if self._lacks_data(handle, area):
                     return None
                 stored = handle.read(self.indexes, window=area)

@@ -8,17 +8,14 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
 
 from gopt_geo.grid import GeoBox, Window, lattice, whole_pixel_offset
 from gopt_geo.scene.blockcache import BlockCache
 from gopt_geo.scene.footprint import surely_blank
 from gopt_geo.scene.geometry import PixelMap
-from gopt_geo.scene.kernel import bilinear
+from gopt_geo.scene.piecekernel import Block, PieceKernel
 from gopt_geo.scene.radiometry import Radiometry
 from gopt_geo.scene.source import PixelSource
 from gopt_geo.scene.unchanged import check_unchanged
@@ -35,13 +32,6 @@ _SOURCE_PIXELS = 1_500_000  # read at a time; a block that needs more is produce
 _CACHE_BYTES = 512 << 20
 _FITS = 256
 _UNKNOWN, _BLANK, _PERHAPS = 0, 1, 2  # what is known of a block before it is made
-_FOUR_SAMPLES = 0.95  # GDAL's own limit, below which the bilinear kernel widens
-
-# GDAL gets affine pieces in one and the same CRS: rasterio fixes GDAL's transformer error at 0.125 pixel.
-_PLANE = CRS.from_epsg(3857)
-_SHIFT = 10_000.0  # keeps both transforms away from the identity, which rasterio replaces
-
-Block = tuple[NDArray[np.float32], NDArray[np.bool_]]
 Kernel = Literal["bilinear", "nearest", "mode"]
 
 
@@ -109,8 +99,8 @@ class AlignedSource:
         self.offset = (0, 0) if by_pixel else whole_pixel_offset(grid, source.grid) if aligned else None
         self._map = PixelMap(grid, grid if by_pixel else source.grid, source.name, control)
         ratio = self._map.scale() if self.offset is None else (1.0, 1.0)
-        self.scale = _kernel_scale(ratio[0]), _kernel_scale(ratio[1])
-        self._margin = math.ceil(1 / self.scale[0]) + 2, math.ceil(1 / self.scale[1]) + 2
+        self._kernel = PieceKernel(self.resampling, ratio)
+        self.scale, self._margin = self._kernel.scale, self._kernel.margin
         self._fit = lru_cache(_FITS)(self._map.fit)  # asked for by `blank`, and once more when the block is made
         block_bytes = BLOCK * BLOCK * (4 * self.count + 1)
         down, across = -(-grid.shape[0] // BLOCK), -(-grid.shape[1] // BLOCK)
@@ -311,10 +301,10 @@ class AlignedSource:
         values, mask = loaded.values[:, rows, cols], None if loaded.mask is None else loaded.mask[rows, cols]
         inner = np.column_stack([matrix[:, :2], matrix[:, 2] - (part.col, part.row)])
         if self.resampling == Resampling.mode:
-            return self._mode(values, mask, inner, piece)
+            return self._kernel.most_frequent(values, mask, inner, piece.shape)
         if mask is not None:
             values = np.concatenate([values, mask[None]])
-        result = self._resample(values, inner, piece.shape)
+        result = self._kernel.resample(values, inner, piece.shape)
         if mask is None:
             return result, np.ones(piece.shape, np.bool_)
         weight = result[-1]
@@ -322,52 +312,6 @@ class AlignedSource:
         if valid.all() and weight.min() == 1:
             return result[:-1], valid
         return np.where(valid, result[:-1] / np.where(valid, weight, np.float32(1)), np.float32(0)), valid
-
-    def _resample(
-        self, values: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple[int, int]
-    ) -> NDArray[np.float32]:
-        if self.resampling == Resampling.bilinear and self.scale == (1.0, 1.0):
-            return bilinear(np.ascontiguousarray(values), matrix, shape)
-        return self._reproject(values, matrix, shape, self.resampling)
-
-    def _mode(
-        self, values: NDArray[np.float32], mask: NDArray[np.float32] | None, matrix: NDArray[np.float64], piece: Window
-    ) -> Block:
-        if mask is None:
-            mask = np.ones(values.shape[1:], np.float32)
-        labels = np.where(mask > 0, values, np.float32(np.nan))
-        result = self._reproject(labels, matrix, piece.shape, Resampling.mode, src_nodata=math.nan)
-        share = self._reproject(mask[None], matrix, piece.shape, Resampling.average)[0]
-        valid = (share >= 0.5 - 1e-6) & np.isfinite(result).all(axis=0)
-        return np.where(valid, result, np.float32(0)), valid
-
-    def _reproject(
-        self,
-        values: NDArray[np.float32],
-        matrix: NDArray[np.float64],
-        shape: tuple[int, int],
-        kernel: Resampling,
-        **options: float,
-    ) -> NDArray[np.float32]:
-        a, b, c, d, e, f = (~Affine(*matrix.ravel().tolist()))[:6]
-        transform = Affine(a, b, c + _SHIFT, d, e, f + _SHIFT)
-        result = np.zeros((len(values), *shape), np.float32)
-        reproject(
-            np.ascontiguousarray(values),
-            result,
-            src_transform=transform,
-            src_crs=_PLANE,
-            dst_transform=Affine(1, 0, _SHIFT, 0, 1, _SHIFT),
-            dst_crs=_PLANE,
-            resampling=kernel,
-            num_threads=1,
-            warp_mem_limit=1024,  # MB; one chunk a piece
-            XSCALE=self.scale[0],
-            YSCALE=self.scale[1],
-            SOURCE_EXTRA=max(self._margin),
-            **options,
-        )
-        return result
 
     def check_unchanged(self) -> None:
         """Raise SourceError if a file behind the source has changed since it was opened."""
@@ -392,11 +336,6 @@ def _moved(window: Window, offset: tuple[int, int]) -> Window:
 
 def _producer(produce: Callable[[Window], Block | None], block: Window) -> Callable[[], Block | None]:
     return lambda: produce(block)
-
-
-def _kernel_scale(ratio: float) -> float:
-    """Return GDAL's scale, destination by source pixels, where it widens the kernel; else 1."""
-    return 1 / ratio if 1 / ratio < _FOUR_SAMPLES else 1.0
 
 
 def _quarters(piece: Window) -> list[Window]:
