@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     )
     from gopt_geo.models import load_backbone
     from gopt_geo.packs import load_model, read_pack
+    from gopt_geo.scene.mosaic import SceneMosaic
 
     __version__: str
 
 __all__ = [
+    "SceneMosaic",
     "__version__",
     "coregister",
     "evaluate",
@@ -43,7 +45,12 @@ __all__ = [
     "vectorize",
 ]
 
-_ELSEWHERE = {"load_backbone": "gopt_geo.models", "load_model": "gopt_geo.packs", "read_pack": "gopt_geo.packs"}
+_ELSEWHERE = {
+    "SceneMosaic": "gopt_geo.scene.mosaic",
+    "load_backbone": "gopt_geo.models",
+    "load_model": "gopt_geo.packs",
+    "read_pack": "gopt_geo.packs",
+}
 
 
 def __getattr__(name: str) -> Any:

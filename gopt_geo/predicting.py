@@ -13,6 +13,7 @@ from gopt_geo.paths import StrPath
 from gopt_geo.prediction import PredictReport
 from gopt_geo.prediction import predict as predict_files
 from gopt_geo.scene.bandfiles import Source, is_array
+from gopt_geo.scene.mosaic import SceneMosaic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,8 +68,8 @@ def predict(
     ----------
     optical, sar
         Rasters; CRS, pixel size and extent may differ. Each may also be a folder of single-band files, a Sentinel-2
-        ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item or an array of xarray
-        (docs/sources.md). One of them may be None: the map comes from the other alone.
+        ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item, an array of xarray, or several of
+        these in a `gopt_geo.SceneMosaic` (docs/sources.md). One of them may be None: the other is mapped alone.
     outputs
         Files to write, one or several (.tif, .gpkg, .geojson, .fgb, .parquet); without, arrays are returned.
     confidence, probabilities, probabilities_type, preview, reference, overwrite
@@ -144,4 +145,6 @@ def _arrays(
 
 def _is_lazy(source: Any) -> bool:
     """Tell whether a source is an array that dask has yet to compute."""
+    if isinstance(source, SceneMosaic):
+        return any(_is_lazy(part) for part in source)
     return is_array(source) and bool(source.chunks)

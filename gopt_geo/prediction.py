@@ -84,8 +84,8 @@ def predict(
     ----------
     optical, sar
         Rasters; CRS, pixel size and extent may differ. Each may also be a folder of single-band files, a Sentinel-2
-        ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item or an array of xarray
-        (docs/sources.md). One of them may be None: the map comes from the other alone.
+        ``.SAFE`` folder, a pattern, paths with commas in between, a URL, a STAC item, an array of xarray, or several of
+        these in a `gopt_geo.SceneMosaic` (docs/sources.md). One of them may be None: the other is mapped alone.
     outputs
         One result or several; the ending decides the product (.tif, .gpkg, .geojson, .fgb, .parquet).
     confidence

@@ -16,6 +16,7 @@ from gopt_geo.scene import Scene, SourceSpec, open_scene
 from gopt_geo.scene.bandfiles import Source, input_files, input_name, read_item
 from gopt_geo.scene.clouds import CloudKind, CloudMask
 from gopt_geo.scene.extent import Extent
+from gopt_geo.scene.mosaic import SceneMosaic
 
 __all__ = [
     "SceneInputs",
@@ -78,14 +79,17 @@ class SceneOptions(SourceOptions, total=False):
     grid
         ``optical``, ``sar`` or a raster's path: whose grid the scene takes.
     extent
-        ``optical``, ``intersection`` or ``union``.
+        ``optical``, ``intersection`` or ``union``; or ``grid``: all of the raster that `grid` names.
     resolution
         Pixel size of the scene in units of the grid's CRS.
+    crs
+        The scene's CRS, such as ``EPSG:32632``; needs `resolution`, of which pixels begin at whole multiples.
     """
 
     grid: StrPath
     extent: Extent
     resolution: float | None
+    crs: str | None
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ class SceneInputs:
     Attributes
     ----------
     optical, sar
-        A raster's path, or what else names a source (docs/sources.md); one of them may be None. The path or URL of a
-        STAC item becomes the item, so that it is read once.
+        A raster's path, or what else names a source (docs/sources.md), a `SceneMosaic` of several among it; one of
+        them may be None. The path or URL of a STAC item becomes the item, so that it is read once.
     said
         See `SceneOptions`.
 
@@ -144,8 +148,10 @@ class SceneInputs:
 
     @property
     def count(self) -> int:
-        """How many rasters are warped, a mask included."""
-        return len(self.sources) + (self.said.get("cloud_mask") is not None)
+        """How many rasters are warped, masks included: of a mosaic each raster, and the mask of each."""
+        rasters = [len(source) if isinstance(source, SceneMosaic) else 1 for source in self.sources.values()]
+        masked = self.optical is not None and self.said.get("cloud_mask") is not None
+        return sum(rasters) + (rasters[0] if masked else 0)
 
     @property
     def names(self) -> dict[str, str]:
@@ -204,6 +210,7 @@ class SceneInputs:
             grid=said.get("grid", "optical"),
             extent=said.get("extent", "optical"),
             resolution=said.get("resolution"),
+            crs=said.get("crs"),
             pixel_grid=said.get("pixel_grid", False),
             cache_bytes=cache_bytes,
             shifts=shifts,

@@ -40,6 +40,7 @@ class Extent(Enum):
     optical = "optical"
     intersection = "intersection"
     union = "union"
+    grid = "grid"
 
 
 class Blend(Enum):
@@ -93,6 +94,17 @@ def predict(
     sar_source: Annotated[
         str | None, typer.Option("--sar", metavar="SAR", help="SAR named without OPTICAL: SAR alone is mapped.")
     ] = None,
+    optical_also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPTICAL",
+            help="A further optical raster, which fills in where OPTICAL has no data; may be repeated, the first with"
+            " data wins.",
+        ),
+    ] = None,
+    sar_also: Annotated[
+        list[str] | None, typer.Option(metavar="SAR", help="The same of SAR: a further raster; may be repeated.")
+    ] = None,
     catalog: Annotated[
         str | None,
         typer.Option(
@@ -123,9 +135,17 @@ def predict(
     grid: Annotated[
         str, typer.Option(help="Grid of the result: optical, sar, or a raster whose grid to take.")
     ] = "optical",
-    extent: Annotated[Extent, typer.Option(help="Extent of the result.")] = Extent.optical,
+    extent: Annotated[
+        Extent, typer.Option(help="Extent of the result; grid: all of the raster that --grid names.")
+    ] = Extent.optical,
     resolution: Annotated[
         float | None, typer.Option(help="Pixel size of the result, in units of the grid's CRS.")
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option(
+            help="CRS of the result, such as EPSG:32632; with --resolution, at whole multiples of which pixels begin."
+        ),
     ] = None,
     allow_resolution: Annotated[
         bool,
@@ -202,8 +222,8 @@ def predict(
     from gopt_geo import api
 
     first, second = _sources(
-        optical,
-        _one_sar(sar, sar_source),
+        _with_further(optical, optical_also, "optical"),
+        _with_further(_one_sar(sar, sar_source), sar_also, "sar"),
         catalog,
         {"time": time, "max_cloud": max_cloud, "collections": collection},
         aoi,
@@ -227,6 +247,7 @@ def predict(
             grid=grid,
             extent=extent.value,
             resolution=resolution,
+            crs=crs,
             allow_resolution=allow_resolution,
             coregister=coregister,
             pixel_grid=pixel_grid,
@@ -272,9 +293,22 @@ def _one_sar(argument: str | None, option: str | None) -> str | None:
     return argument if option is None else option
 
 
+def _with_further(source: str | None, further: list[str] | None, modality: str) -> Source | None:
+    """Return a source together with those that fill in where it has no data."""
+    from gopt_geo.errors import GoptGeoError
+    from gopt_geo.scene.mosaic import SceneMosaic
+
+    if not further:
+        return source
+    if source is None:
+        found = f"no {'SAR' if modality == 'sar' else 'optical'} raster is named that it could go with"
+        raise GoptGeoError(f"--{modality}-also {further[0]}", found, "name the first one as usual")
+    return SceneMosaic((source, *further))
+
+
 def _sources(
-    optical: str | None,
-    sar: str | None,
+    optical: Source | None,
+    sar: Source | None,
     catalog: str | None,
     search: dict[str, Any],
     aoi: str | None,

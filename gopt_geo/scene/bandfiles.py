@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gopt_geo.errors import SourceError
 from gopt_geo.scene.bandfile import BandFile
 from gopt_geo.scene.bandnames import SCENE_CLASSES, band_in_file_name
+from gopt_geo.scene.mosaic import SceneMosaic
 from gopt_geo.scene.remote import address, is_remote, name_of, shown
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ __all__ = [
     "source_name",
 ]
 
-Source: TypeAlias = "str | PathLike[str] | pystac.Item | xr.DataArray | xr.Dataset"
-"""What names a source: a path, URL, pattern or list as text; a STAC item; an array with coordinates."""
+Source: TypeAlias = "str | PathLike[str] | pystac.Item | xr.DataArray | xr.Dataset | SceneMosaic"
+"""What names a source: a path, URL, pattern or list as text; a STAC item; an array with coordinates; several."""
 
 _ENDINGS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png")
+_LISTED = 3  # rasters of a mosaic that a message names
 _JSON = re.compile(r"\.json(\?.*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
@@ -49,13 +51,15 @@ def is_array(source: object) -> TypeIs[xr.DataArray | xr.Dataset]:
 
 
 def read_item(source: Source) -> Source:
-    """Return the STAC item that a path or URL ending in .json names; any other source as it is.
+    """Return the STAC item that a path or URL ending in .json names, also in a mosaic; any other source as it is.
 
     Raises
     ------
     SourceError
         If the item can't be read.
     """
+    if isinstance(source, SceneMosaic):
+        return SceneMosaic(tuple(read_item(part) for part in source))
     if not isinstance(source, str | PathLike) or _JSON.search(str(source)) is None:
         return source
     from gopt_geo.scene.stac import open_item
@@ -69,6 +73,9 @@ def source_name(source: Source | Sequence[BandFile]) -> str:
         return shown(source)
     if is_item(source):
         return f"STAC item {source.id}"
+    if isinstance(source, SceneMosaic):
+        further = f" and {len(source) - _LISTED} more" if len(source) > _LISTED else ""
+        return f"mosaic of {', '.join(source_name(part) for part in source.sources[:_LISTED])}{further}"
     if is_array(source):
         return f"array {getattr(source, 'name', None) or 'without a name'}"
     return f"{len(source)} files" if isinstance(source, Sequence) else type(source).__name__
@@ -90,8 +97,10 @@ def band_files(path: Source | Sequence[BandFile]) -> tuple[BandFile, ...] | None
     Raises
     ------
     SourceError
-        If a folder or pattern holds no band files, or a `.SAFE` can't be used.
+        If a folder or pattern holds no band files, a `.SAFE` can't be used, or it is a mosaic of several such sources.
     """
+    if isinstance(path, SceneMosaic):
+        raise SourceError(source_name(path), "one source is read here, and this is several", "give them one by one")
     if is_array(path):
         return None
     if is_item(path):
@@ -162,6 +171,8 @@ def _of_item(item: pystac.Item) -> tuple[BandFile, ...]:
 
 def input_files(path: Source) -> list[Path]:
     """Return the local files that a source is read from, for the check that no result replaces one."""
+    if isinstance(path, SceneMosaic):
+        return [file for part in path for file in input_files(part)]
     try:
         files = band_files(path)
     except SourceError:
@@ -171,7 +182,9 @@ def input_files(path: Source) -> list[Path]:
 
 
 def input_name(path: Source) -> str:
-    """Return what a source is called in a result's tags: the names of its file, folder, or listed files."""
+    """Return what a source is called in a result's tags: the names of its file, folder, listed files, or rasters."""
+    if isinstance(path, SceneMosaic):
+        return "; ".join(input_name(part) for part in path)
     if not isinstance(path, str | PathLike):
         return source_name(path)
     if is_remote(path) or Path(path).exists():

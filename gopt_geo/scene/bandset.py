@@ -85,6 +85,17 @@ class JoinedSource:
         self.count = len(self.order)
 
     @property
+    def own_grid(self) -> GeoBox:
+        """The finest group's own grid."""
+        return self.parts[0].own_grid
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """What the files call the modality's bands, "" where they don't say."""
+        names = [band for part in self.parts for band in part.band_names]
+        return tuple(names[i] for i in self.order)
+
+    @property
     def notice(self) -> str | None:
         """What the user should know about the accuracy of the transformations."""
         return next((part.notice for part in self.parts if part.notice), None)

@@ -45,7 +45,7 @@ class SourceSpec:
     ----------
     path
         The raster's path or URL; or what names several files of one band each, see
-        `gopt_geo.scene.bandfiles.band_files`; or these files; or an array.
+        `gopt_geo.scene.bandfiles.band_files`; or these files; or an array; or several of these in a mosaic.
     bands
         Bands by 1-based index or name; None chooses by `band_names`, or all data bands if there are `count`.
     units
@@ -105,6 +105,11 @@ class Opened:
     def grid(self) -> GeoBox:
         """Grid of the finest bands."""
         return self.parts[0][0].grid
+
+    @property
+    def grids(self) -> tuple[GeoBox, ...]:
+        """The same: what lies on several grids of its own is `gopt_geo.scene.mosaicking.OpenedMosaic`."""
+        return (self.grid,)
 
     def align(self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None) -> AlignedSource | JoinedSource:
         """Bring the source onto the scene grid; each group of bands takes its share of the cache."""

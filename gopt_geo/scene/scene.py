@@ -16,13 +16,17 @@ from gopt_geo.grid import GeoBox, Window
 from gopt_geo.scene.bandset import JoinedSource
 from gopt_geo.scene.clouds import CloudSource
 from gopt_geo.scene.dates import far_apart
-from gopt_geo.scene.extent import Extent, place_scene, with_resolution
-from gopt_geo.scene.opening import Opened, SourceSpec, check_georeferenced, open_source
+from gopt_geo.scene.extent import Extent, check_grid_options, lattice_in, place_scene, with_resolution
+from gopt_geo.scene.mosaicking import MosaicSource, OpenedMosaic, open_modality
+from gopt_geo.scene.opening import Opened, SourceSpec, check_georeferenced
 from gopt_geo.scene.source import RasterSource
 from gopt_geo.scene.unchanged import check_unchanged
 from gopt_geo.scene.warp import AlignedSource
 
 __all__ = ["Scene", "SceneBlock", "SourceSpec", "open_scene"]
+
+_Source = AlignedSource | JoinedSource | MosaicSource
+_Opened = Opened | OpenedMosaic
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Scene:
     def __init__(
         self,
         grid: GeoBox,
-        sources: Mapping[str, AlignedSource | JoinedSource],
+        sources: Mapping[str, _Source],
         masks: Mapping[str, AlignedSource],
         notices: Sequence[str],
         shared: float,
@@ -76,9 +80,8 @@ class Scene:
 
     @property
     def source_grids(self) -> dict[str, GeoBox]:
-        """Each modality's own grid, of its finest bands, after any move."""
-        parts = {name: s.parts[0] if isinstance(s, JoinedSource) else s for name, s in self._sources.items()}
-        return {name: part.source.grid for name, part in parts.items()}
+        """Each modality's own grid, of its finest bands or over all its rasters, after any move."""
+        return {name: source.own_grid for name, source in self._sources.items()}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,12 +91,7 @@ class Scene:
     @property
     def band_names(self) -> dict[str, tuple[str, ...]]:
         """What the files call each modality's bands, "" where they don't say."""
-        found = {}
-        for name, source in self._sources.items():
-            parts = source.parts if isinstance(source, JoinedSource) else (source,)
-            names = [band for part in parts for band in part.source.band_names]
-            found[name] = tuple(names[i] for i in source.order) if isinstance(source, JoinedSource) else tuple(names)
-        return found
+        return {name: source.band_names for name, source in self._sources.items()}
 
     @property
     def cache_bytes(self) -> int:
@@ -159,6 +157,7 @@ def open_scene(
     grid: Literal["optical", "sar"] | str | PathLike[str] | GeoBox = "optical",
     extent: Extent = "optical",
     resolution: float | None = None,
+    crs: str | None = None,
     pixel_grid: bool = False,
     cache_bytes: int | None = None,
     shifts: Mapping[str, tuple[float, float]] | None = None,
@@ -176,9 +175,12 @@ def open_scene(
         auxiliary) or a raster file's. Without an optical source "optical" means the first auxiliary. A `GeoBox`
         is the scene grid itself, whatever `extent` and `resolution` say.
     extent
-        "optical" (the first source's), "intersection" or "union" of the sources.
+        "optical" (the first source's), "intersection" or "union" of the sources; "grid": all of the raster that
+        `grid` names, so that scenes of other ground get the very same grid.
     resolution
         Pixel size of the scene grid in units of its CRS; None keeps the lattice's.
+    crs
+        CRS of the scene grid, whose pixels then begin at whole multiples of `resolution`; None keeps the lattice's.
     pixel_grid
         Ignore georeferencing: all shapes must be equal, pixels are laid upon each other, the grid has no CRS.
     cache_bytes
@@ -203,17 +205,18 @@ def open_scene(
     specs = {**({} if optical is None else {"optical": optical}), **auxiliary}
     if not specs:
         raise ValueError("a scene needs at least one source")
-    opened: dict[str, Opened] = {}
+    check_grid_options(grid, extent, resolution, crs, pixel_grid)
+    opened: dict[str, _Opened] = {}
     notices: list[str] = []
     try:
         for name, spec in specs.items():
-            opened[name] = open_source(name, spec, pixel_grid, notices)
+            opened[name] = open_modality(name, spec, pixel_grid, notices)
         for name, (dx, dy) in (shifts or {}).items():
             notices += opened[name].move(opened["optical"].grid, dx, dy)
-        scene_grid, shared = _scene_grid(opened, grid, extent, resolution, pixel_grid)
+        scene_grid, shared = _scene_grid(opened, grid, extent, resolution, crs, pixel_grid)
         if pixel_grid:
             notices.append("pixel grid: georeferencing is ignored, the result carries no CRS")
-        sources: dict[str, AlignedSource | JoinedSource] = {}
+        sources: dict[str, _Source] = {}
         masks: dict[str, AlignedSource] = {}
         for name, entry in opened.items():
             sources[name] = entry.align(scene_grid, by_pixel=pixel_grid, cache_bytes=cache_bytes)
@@ -232,32 +235,34 @@ def open_scene(
 
 
 def _scene_grid(
-    opened: Mapping[str, Opened],
+    opened: Mapping[str, _Opened],
     base: str | PathLike[str] | GeoBox,
     extent: Extent,
     resolution: float | None,
+    crs: str | None,
     pixel_grid: bool,
 ) -> tuple[GeoBox, float]:
     """Return the scene grid and the share of it where all footprints lie."""
     lead, *others = list(opened.values())
     if pixel_grid:
-        if resolution is not None or base not in ("optical", "sar"):
-            raise GridError("--pixel-grid", "it can't go with --resolution or --grid FILE", "leave one out")
         masks = [entry.mask for entry in opened.values() if entry.mask is not None]
-        further: list[Opened | CloudSource] = [*others, *masks]
+        further: list[_Opened | CloudSource] = [*others, *masks]
         for other in further:
             if other.grid.shape != lead.grid.shape:
                 found = f"{_size(other.grid)} pixels, {lead.name} has {_size(lead.grid)}"
                 raise GridError(other.name, found, "--pixel-grid needs rasters of equal shape")
+        assert isinstance(lead, Opened), "a mosaic was refused"
         placed = lead.parts[0][0].control is None  # else the affine is one fitted to points, and says nothing here
         return GeoBox(lead.grid.shape, lead.grid.affine if placed else Affine.identity(), None), 1.0
-    grids = {name: (entry.name, entry.grid) for name, entry in opened.items()}
+    grids = {name: (entry.name, entry.grids) for name, entry in opened.items()}
     if isinstance(base, GeoBox):
-        scene_grid, shared = place_scene({"grid": ("the grid asked for", base), **grids}, base, "optical")
+        scene_grid, shared = place_scene({"grid": ("the grid asked for", (base,)), **grids}, base, "optical")
     else:
-        lattice_grid = _lattice_grid([lead, *others], base, "optical" in opened)
-        if resolution is not None:
-            lattice_grid = with_resolution(lattice_grid, resolution)
+        if crs is not None and resolution is not None:
+            lattice_grid = lattice_in(crs, resolution, lead.grid, lead.name)
+        else:
+            lattice_grid = _lattice_grid([lead, *others], base, "optical" in opened)
+            lattice_grid = lattice_grid if resolution is None else with_resolution(lattice_grid, resolution)
         scene_grid, shared = place_scene(grids, lattice_grid, extent)
     for entry in opened.values():
         if entry.mask is not None:  # a mask of other ground would silently mask nothing
@@ -269,7 +274,7 @@ def _scene_grid(
     return scene_grid, shared
 
 
-def _lattice_grid(sources: Sequence[Opened], base: str | PathLike[str], has_optical: bool) -> GeoBox:
+def _lattice_grid(sources: Sequence[_Opened], base: str | PathLike[str], has_optical: bool) -> GeoBox:
     """Return the grid of the source, or of the file, whose lattice is asked for."""
     lead, *others = sources
     if base == "optical":

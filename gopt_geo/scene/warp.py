@@ -117,6 +117,16 @@ class AlignedSource:
         }
 
     @property
+    def own_grid(self) -> GeoBox:
+        """The source's own grid, from which it is warped."""
+        return self.source.grid
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """What the source calls its bands, "" where it doesn't say."""
+        return self.source.band_names
+
+    @property
     def notice(self) -> str | None:
         """What the user should know about the transformation's accuracy."""
         return self._map.notice

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import gopt_geo
 from gopt_geo.assessment.evaluate import Assessment
 from gopt_geo.assessment.metrics import Scores
+from gopt_geo.scene import SceneMosaic
 from gopt_geo_cli.main import app
 
 
@@ -90,6 +91,7 @@ def test_predict_defaults(api: Recorder) -> None:
         "grid": "optical",
         "extent": "optical",
         "resolution": None,
+        "crs": None,
         "allow_resolution": False,
         "coregister": False,
         "pixel_grid": False,
@@ -131,6 +133,7 @@ def test_predict_options(api: Recorder) -> None:
         "--grid": "other.tif",
         "--extent": "union",
         "--resolution": "12.5",
+        "--crs": "EPSG:32632",
         "--confidence": "k.tif",
         "--probabilities": "q.tif",
         "--probabilities-type": "uint16",
@@ -181,6 +184,17 @@ def test_predict_says_notices_on_stderr_and_paths_on_stdout(api: Recorder) -> No
     assert warning == "warning: a demo"
     assert note == "note: the SAR unit is dB"
     assert summary == "note: 4 x 5 pixels in 1.2 s, 7 of 9 tiles held data, both rasters have data on 50.0 % of the map"
+
+
+def test_predict_takes_further_rasters_that_fill_in(api: Recorder) -> None:
+    further = ["--optical-also", "o2.tif", "--sar-also", "s2.tif", "--optical-also", "o3.tif"]
+    assert _run("predict", "o.tif", "s.tif", *further, "-o", "m.tif").exit_code == 0
+    assert api.calls[-1][1][:2] == (SceneMosaic(("o.tif", "o2.tif", "o3.tif")), SceneMosaic(("s.tif", "s2.tif")))
+    assert _run("predict", "--sar", "s.tif", "--sar-also", "s2.tif", "-o", "m.tif").exit_code == 0
+    assert api.calls[-1][1][:2] == (None, SceneMosaic(("s.tif", "s2.tif")))
+    refused = _run("predict", "o.tif", "--sar-also", "s2.tif", "-o", "m.tif")
+    assert (refused.exit_code, len(api.calls)) == (2, 2)
+    assert "--sar-also s2.tif: no SAR raster is named that it could go with; name the first" in refused.stderr
 
 
 def test_predict_maps_an_optical_raster_alone(api: Recorder) -> None:

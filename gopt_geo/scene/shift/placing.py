@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gopt_geo.errors import ShiftError
 from gopt_geo.grid import GeoBox
+from gopt_geo.scene.mosaic import SceneMosaic
 from gopt_geo.scene.opening import SourceSpec
 from gopt_geo.scene.shift.pair import PairShift, estimate_pair
 
@@ -78,6 +79,12 @@ def place_sources(
         raise ShiftError("--coregister", found, "leave it out")
     shifts, notices, tags = {}, [], {}
     for name in others:
+        several = specs[name].path
+        if correct and isinstance(several, SceneMosaic) and len(several) > 1:
+            found = f"{name.upper()} is a mosaic of {len(several)} rasters, each with a shift of its own"
+            raise ShiftError(
+                "--coregister", found, "correct each with gopt-geo coregister OPTICAL SAR -o FILE, then map"
+            )
         points, where = (POINTS, None) if correct else (CHECK_POINTS, part)
         pair = estimate_pair(specs["optical"], specs[name], name, points=points, part=where)
         estimate, said = pair.estimate, describe_shift(pair, name)
