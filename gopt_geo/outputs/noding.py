@@ -49,7 +49,11 @@ def label_regions(values: NDArray[np.integer], valid: NDArray[np.bool_]) -> tupl
 
 
 def region_polygons(
-    labels: NDArray[np.int32], count: int, affine: Affine, densify: int | None = None
+    labels: NDArray[np.int32],
+    count: int,
+    affine: Affine,
+    densify: int | None = None,
+    also: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.object_]:
     """Return one polygon per region, exterior rings counter-clockwise.
 
@@ -64,6 +68,9 @@ def region_polygons(
     densify
         If given, borders also get a vertex on every `densify`-th lattice line they cross, the same for both
         neighbours: for a reprojection, which bends straight lines.
+    also
+        Lattice points [H + 1, W + 1] that become vertices wherever a border passes them: where regions beyond the array
+        meet it.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def region_polygons(
     if count == 0:
         return np.empty(0, dtype=object)
     padded = np.pad(labels, 1)
-    vertices = _vertices(padded, densify)
+    vertices = _vertices(padded, densify, also)
     edges = _half_edges(padded, vertices)
     order, starts = _rings(_successors(edges, vertices.size))
     row, col = np.divmod(edges.start[order], vertices.shape[1])
@@ -94,7 +101,7 @@ def region_polygons(
     return np.asarray(polygons, dtype=object)
 
 
-def _vertices(padded: NDArray[np.int32], densify: int | None) -> NDArray[np.bool_]:
+def _vertices(padded: NDArray[np.int32], densify: int | None, also: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     """Return which lattice points are vertices, [H + 3, W + 3]; points are counted from the padding's corner.
 
     `padded` has a frame of zeros [H + 2, W + 2]; its own outer border never is one.
@@ -111,6 +118,8 @@ def _vertices(padded: NDArray[np.int32], densify: int | None) -> NDArray[np.bool
     if densify:
         inner[:, ::densify] |= straight_h[:, ::densify]
         inner[::densify] |= straight_v[::densify]
+    if also is not None:
+        inner |= also & on_border
     vertices[1:-1, 1:-1] = inner
     return vertices
 
