@@ -45,7 +45,7 @@ class PolygonBatch:
 
 
 def block_polygons(
-    grid: GeoBox, read: Callable[[Window], NDArray[np.uint8] | None], nodata: int = 255, size: int = BLOCK
+    grid: GeoBox, read: Callable[[Window], NDArray[np.uint8] | None], nodata: int = 255, size: int | None = None
 ) -> Iterator[PolygonBatch]:
     """Yield the polygons of a class map: 4-connected pixels of one class, nodata left out.
 
@@ -61,8 +61,9 @@ def block_polygons(
     nodata
         The value that means no data.
     size
-        Edge of a block.
+        Edge of a block; else `BLOCK`.
     """
+    size = BLOCK if size is None else size
     height, width = grid.shape
     seams = _Seams(width)
     for row in range(0, height, size):

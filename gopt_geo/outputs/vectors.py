@@ -194,7 +194,13 @@ def _width(geometry: Any) -> Any:
 
 
 def write_features(
-    output: Path, shapes: NDArray[np.object_], fields: Mapping[str, Any], crs: pyproj.CRS | None, *, layer: str
+    output: Path,
+    shapes: NDArray[np.object_],
+    fields: Mapping[str, Any],
+    crs: pyproj.CRS | None,
+    *,
+    layer: str,
+    append: bool = False,
 ) -> None:
     """Write points or polygons and their fields in the format of the file's ending.
 
@@ -210,6 +216,8 @@ def write_features(
         CRS of the file.
     layer
         Name of the layer, where the format has layers.
+    append
+        Add to the layer of a `.gpkg` that was begun so.
 
     Raises
     ------
@@ -233,6 +241,7 @@ def write_features(
                 output,
                 driver=_DRIVERS[ending],
                 engine="pyogrio",
+                mode="a" if append else "w",
                 layer=layer,
                 index=False,
                 geometry_type=kinds.pop() if len(kinds) == 1 else "Unknown",
