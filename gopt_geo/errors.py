@@ -119,6 +119,14 @@ class CheckpointError(GoptGeoError):
     """A checkpoint can't be gone on from: missing, damaged, or of another configuration, backbone, data or version."""
 
 
+class BatchError(GoptGeoError):
+    """A batch can't begin or go on: its regions, folder, cluster or workers don't serve. What is finished stays."""
+
+
+class WorkerError(BatchError):
+    """A worker isn't one for this batch: another version of gopt-geo, or another pack at the same place."""
+
+
 class RunInterrupted(KeyboardInterrupt):
     """Ctrl-C or a request to end came, and what was done so far is safe: the message says where, and how to go on.
 

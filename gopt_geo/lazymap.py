@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.errors import GoptGeoError, PackError
 from gopt_geo.grid import Window
-from gopt_geo.inference import TileOptions
-from gopt_geo.inference.execution import Execution
-from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.maparrays import MapPixels, as_dataset, map_pixels
 from gopt_geo.maprequest import MapRequest
-from gopt_geo.openmap import OpenMap, load_pack_model, open_map
-from gopt_geo.packs import Pack
+from gopt_geo.openmap import OpenMap, open_map
+from gopt_geo.sharedmodels import shared_model
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +27,7 @@ __all__ = ["CHUNK", "LazyMap", "predict_lazily"]
 CHUNK = 2048
 """Edge of the blocks of a lazy map where nobody says, in pixels."""
 
-_KEPT = 2  # maps, and models, that a process keeps open
+_KEPT = 2  # maps that a process keeps open
 
 
 class LazyMap:
@@ -76,7 +73,7 @@ class _Held:
 
     def open(self, lazy: LazyMap) -> OpenMap:
         if self.opened is None:
-            opened = self.stack.enter_context(open_map(lazy.request, load=_shared_model))
+            opened = self.stack.enter_context(open_map(lazy.request, load=shared_model))
             if opened.pack.sha256 != lazy.sha256:
                 self.close()
                 subject = opened.pack.path or opened.pack.meta.title
@@ -91,8 +88,6 @@ class _Held:
 
 _OPEN: OrderedDict[str, _Held] = OrderedDict()
 _OPENING = threading.Lock()
-_LOADING = threading.Lock()
-_MODELS: OrderedDict[tuple[Any, ...], PackModel] = OrderedDict()
 
 
 def _held(lazy: LazyMap) -> _Held:
@@ -108,18 +103,6 @@ def _held(lazy: LazyMap) -> _Held:
                 finally:
                     other.lock.release()
         return held
-
-
-def _shared_model(request: MapRequest, pack: Pack, options: TileOptions, execution: Execution) -> PackModel:
-    """Load a pack's model once in a process, whichever maps of the same options it serves."""
-    key = (pack.sha256, execution, options.tile_size, request.backbone_weights)
-    with _LOADING:
-        if key not in _MODELS:
-            _MODELS[key] = load_pack_model(request, pack, options, execution)
-        _MODELS.move_to_end(key)
-        while len(_MODELS) > _KEPT:
-            _MODELS.popitem(last=False)
-        return _MODELS[key]
 
 
 def predict_lazily(
@@ -143,7 +126,7 @@ def predict_lazily(
         Whatever is wrong with sources, pack or options.
     """
     height, width = _edges(chunks)
-    with bounded_gdal_cache(), open_map(request, load=_shared_model) as opened:
+    with bounded_gdal_cache(), open_map(request, load=shared_model) as opened:
         weights = request.backbone_weights
         settled = replace(
             opened.request,

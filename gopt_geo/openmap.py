@@ -28,13 +28,14 @@ from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.inference.tiles import TilePlan
 from gopt_geo.maprequest import MapRequest
+from gopt_geo.models.backbone import Backbone
 from gopt_geo.packchoice import check_resolution, choose_pack
 from gopt_geo.packs import ClassInfo, Pack, PackMeta, load_model
 from gopt_geo.scene import Scene
 from gopt_geo.scene.shift.placing import Placement, place_sources
 from gopt_geo.sources import check_modalities
 
-__all__ = ["OpenMap", "load_pack_model", "open_map"]
+__all__ = ["Loader", "OpenMap", "load_pack_model", "open_map"]
 
 _LITTLE_SHARED = 0.5  # below this a map from two rasters is mostly one from a single raster: worth a warning
 
@@ -156,10 +157,24 @@ class OpenMap:
 
 
 Loader = Callable[[MapRequest, Pack, TileOptions, Execution], PackModel]
+"""Loads the model of a pack; see `load_pack_model`."""
 
 
-def load_pack_model(request: MapRequest, pack: Pack, options: TileOptions, execution: Execution) -> PackModel:
+def load_pack_model(
+    request: MapRequest, pack: Pack, options: TileOptions, execution: Execution, backbone: Backbone | None = None
+) -> PackModel:
     """Load the model of a pack.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    pack
+        Whose model.
+    options, execution
+        Tiles, device and precision that it will run in.
+    backbone
+        The pack's, where it is loaded already; it is shared.
 
     Raises
     ------
@@ -167,7 +182,7 @@ def load_pack_model(request: MapRequest, pack: Pack, options: TileOptions, execu
         If it can't be loaded, or the tile size isn't one for it.
     """
     with memory_errors(torch.device(options.device), options.tile_size, options.batch_size):
-        loaded = load_model(pack, weights=request.backbone_weights)
+        loaded = load_model(pack, backbone, weights=request.backbone_weights if backbone is None else None)
         return PackModel(loaded, pack.meta, options.tile_size, execution)
 
 

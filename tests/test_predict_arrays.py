@@ -15,7 +15,7 @@ import rasterio
 import xarray as xr
 
 import gopt_geo
-from gopt_geo import lazymap, openmap
+from gopt_geo import lazymap, openmap, sharedmodels
 from gopt_geo.errors import GoptGeoError, PackError
 from gopt_geo.grid import corner_distance, grid_of
 from gopt_geo.maprequest import MapRequest
@@ -44,7 +44,7 @@ def ask(tiny_pack: Path, scene: Files) -> Ask:
 def nothing_kept() -> None:
     """Forget what other tests left open: their backbone isn't ours."""
     lazymap._OPEN.clear()
-    lazymap._MODELS.clear()
+    sharedmodels._MODELS.clear()
 
 
 def lazy_sources(scene: Files, chunk: int = 40) -> dict[str, xr.DataArray]:
