@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gopt_geo_cli.mapoptions import (
+    AllowResolutionOption,
+    Augment,
+    AugmentOption,
+    BatchSizeOption,
+    Blend,
+    BlendOption,
+    CompileOption,
+    CoregisterOption,
+    CrsOption,
+    DeviceOption,
+    Extent,
+    ExtentOption,
+    GridOption,
+    MaxMemoryOption,
+    OverlapOption,
+    ProbabilitiesType,
+    ProbabilitiesTypeOption,
+    ReadersOption,
+    ResolutionOption,
+    ScalesOption,
+    TileSizeOption,
+)
 from gopt_geo_cli.options import (
     BackboneWeightsOption,
     CloudMaskKindOption,
@@ -32,40 +54,6 @@ if TYPE_CHECKING:
     from gopt_geo.scene.bandfiles import Source
 
 __all__ = ["predict"]
-
-
-class Extent(Enum):
-    """The part of the grid that is mapped."""
-
-    optical = "optical"
-    intersection = "intersection"
-    union = "union"
-    grid = "grid"
-
-
-class Blend(Enum):
-    """The weight of a pixel inside its tile."""
-
-    hann = "hann"
-    linear = "linear"
-    gaussian = "gaussian"
-    none = "none"
-
-
-class Augment(Enum):
-    """What a tile is averaged over."""
-
-    none = "none"
-    flip = "flip"
-    dihedral = "dihedral"
-
-
-class ProbabilitiesType(Enum):
-    """How probabilities are stored."""
-
-    float32 = "float32"
-    uint16 = "uint16"
-    uint8 = "uint8"
 
 
 def predict(
@@ -132,31 +120,12 @@ def predict(
     sar_sensor: SarSensorOption = None,
     cloud_mask: CloudMaskOption = None,
     cloud_mask_kind: CloudMaskKindOption = None,
-    grid: Annotated[
-        str, typer.Option(help="Grid of the result: optical, sar, or a raster whose grid to take.")
-    ] = "optical",
-    extent: Annotated[
-        Extent, typer.Option(help="Extent of the result; grid: all of the raster that --grid names.")
-    ] = Extent.optical,
-    resolution: Annotated[
-        float | None, typer.Option(help="Pixel size of the result, in units of the grid's CRS.")
-    ] = None,
-    crs: Annotated[
-        str | None,
-        typer.Option(
-            help="CRS of the result, such as EPSG:32632; with --resolution, at whole multiples of which pixels begin."
-        ),
-    ] = None,
-    allow_resolution: Annotated[
-        bool,
-        typer.Option("--allow-resolution", help="Accept a pixel size more than 1.5x away from the pack's."),
-    ] = False,
-    coregister: Annotated[
-        bool,
-        typer.Option(
-            "--coregister", help="Correct the shift between OPTICAL and SAR, as gopt-geo coregister tells it."
-        ),
-    ] = False,
+    grid: GridOption = "optical",
+    extent: ExtentOption = Extent.optical,
+    resolution: ResolutionOption = None,
+    crs: CrsOption = None,
+    allow_resolution: AllowResolutionOption = False,
+    coregister: CoregisterOption = False,
     pixel_grid: PixelGridOption = False,
     aoi: Annotated[
         str | None,
@@ -172,41 +141,22 @@ def predict(
     probabilities: Annotated[
         Path | None, typer.Option(help="Also write the probabilities of all classes to this .tif, a band a class.")
     ] = None,
-    probabilities_type: Annotated[
-        ProbabilitiesType,
-        typer.Option(help="Of --probabilities: as they are, in ten-thousandths (uint16), or in percent (uint8)."),
-    ] = ProbabilitiesType.float32,
+    probabilities_type: ProbabilitiesTypeOption = ProbabilitiesType.float32,
     preview: Annotated[
         Path | None, typer.Option(help="Also draw optical, SAR and map side by side to this .png.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="Label raster to show in the preview.")] = None,
-    tile_size: Annotated[int | None, typer.Option(help="Tile side in pixels; else the pack's.")] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Overlap of neighbouring tiles in pixels; else the pack's.")
-    ] = None,
-    batch_size: Annotated[
-        str,
-        typer.Option(metavar="N|auto", help="Tiles a forward pass; auto: what keeps the device busy and fits."),
-    ] = "auto",
-    blend: Annotated[Blend, typer.Option(help="Blending window where tiles overlap.")] = Blend.hann,
-    augment: Annotated[
-        Augment,
-        typer.Option(help="Average each tile with its mirror image (flip), or over all 8 turns and mirror images."),
-    ] = Augment.none,
-    scales: Annotated[
-        str, typer.Option(metavar="S,S,...", help="Sizes of tiles that are averaged, such as 0.75,1,1.25.")
-    ] = "1",
-    readers: Annotated[int, typer.Option(help="Reading threads.")] = 2,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(help="Ceiling on memory, such as 2GB: wide scenes then run in column strips."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    tile_size: TileSizeOption = None,
+    overlap: OverlapOption = None,
+    batch_size: BatchSizeOption = "auto",
+    blend: BlendOption = Blend.hann,
+    augment: AugmentOption = Augment.none,
+    scales: ScalesOption = "1",
+    readers: ReadersOption = 2,
+    max_memory: MaxMemoryOption = None,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = None,
-    compile_model: Annotated[
-        bool,
-        typer.Option("--compile", help="Put the model through torch's compiler first: pays on a GPU and large scenes."),
-    ] = False,
+    compile_model: CompileOption = False,
     threads: ThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
 ) -> None:
