@@ -17,7 +17,7 @@ from gopt_geo.scene.stac import TIMEOUT, cloud_cover, is_rtc, item_time, platfor
 if TYPE_CHECKING:
     import pystac
 
-__all__ = ["Found", "TimeRange", "find_items", "parse_time"]
+__all__ = ["Found", "Listed", "TimeRange", "find_items", "list_items", "parse_time"]
 
 _COMPLETE = 0.999  # share of the area of interest that counts as all of it
 
@@ -51,6 +51,26 @@ class Found:
     covered: tuple[float, float]
     considered: tuple[int, int]
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a catalogue has over an area in a time.
+
+    Attributes
+    ----------
+    optical, sar
+        Items of Sentinel-2 and of Sentinel-1 RTC.
+    other
+        How many other items.
+    unread
+        Documents that can't be read.
+    """
+
+    optical: list[pystac.Item]
+    sar: list[pystac.Item]
+    other: int
+    unread: list[str]
 
 
 def parse_time(text: str, option: str = "--time") -> TimeRange:
@@ -90,6 +110,20 @@ def _moments(text: str) -> tuple[datetime, datetime]:
     return moment, moment
 
 
+def list_items(catalog: str, area: BaseGeometry, time: TimeRange, collections: tuple[str, ...] | None = None) -> Listed:
+    """List the items over an area; see `find_items`.
+
+    Raises
+    ------
+    SourceError
+        If the catalogue can't be read.
+    """
+    unread: list[str] = []
+    items = list(_items(catalog, area, time, collections, unread))
+    optical, sar = [item for item in items if _is_optical(item)], [item for item in items if is_rtc(item)]
+    return Listed(optical, sar, len(items) - len(optical) - len(sar), unread)
+
+
 def find_items(
     catalog: str,
     area: BaseGeometry,
@@ -121,14 +155,12 @@ def find_items(
     SourceError
         If the catalogue can't be read, or holds no such item.
     """
-    unread: list[str] = []
-    items = list(_items(catalog, area, time, collections, unread))
-    optical = [item for item in items if _is_optical(item)]
-    sar = [item for item in items if is_rtc(item)]
+    listed = list_items(catalog, area, time, collections)
+    optical, sar, unread = listed.optical, listed.sar, listed.unread
     wide = f"in {time.start:%Y-%m-%d} to {time.end:%Y-%m-%d}"
     clear = [item for item in optical if _clouds(item) <= max_cloud]
     lost = f"; {len(unread)} documents can't be read, such as {unread[0]}" if unread else ""
-    if not items:
+    if not (optical or sar or listed.other):
         looked = f" in {', '.join(collections)}" if collections else ""
         found = f"no item over the area {wide}{looked}{lost}"
         raise SourceError(catalog, found, "check the area and --collection, or widen --time")
