@@ -14,7 +14,7 @@ from gopt_geo.errors import DrawingError, GoptGeoError
 from gopt_geo.inference import RunReport
 from gopt_geo.mapping import Progress, Targets, open_reference, write_map, write_preview, write_vectors
 from gopt_geo.maprequest import MapOptions, MapRequest
-from gopt_geo.openmap import open_map
+from gopt_geo.openmap import Loader, load_pack_model, open_map
 from gopt_geo.outputs.probabilities import ProbabilityType, check_probability_type
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.outputs.vectors import check_vector_output
@@ -76,6 +76,7 @@ def predict(
     reference: StrPath | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    load: Loader = load_pack_model,
     **said: Unpack[MapOptions],
 ) -> PredictReport:
     """Map land cover from an optical and a SAR raster, into files.
@@ -99,6 +100,8 @@ def predict(
         Replace results that exist.
     progress
         Called now and then.
+    load
+        Loads the model.
     said
         Of pack, sources, grid, area, tiles and device: see `gopt_geo.maprequest.MapOptions`.
 
@@ -135,7 +138,7 @@ def predict(
                 if reference is not None:
                     labels.append(stack.enter_context(closing(open_reference(reference, scene))))
 
-            opened = stack.enter_context(open_map(request, check=check))
+            opened = stack.enter_context(open_map(request, check=check, load=load))
             run = write_map(opened, targets, progress, probability_type=probabilities_type)
             notices = [*opened.notices, *opened.run_notices(run)]
             if opened.options.max_memory is not None and targets.vectors:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gopt_geo_cli import coregister, evaluate, info, init, predict, sample, simulate, train, vectorize
+from gopt_geo_cli import batch, coregister, evaluate, info, init, predict, sample, simulate, train, vectorize
 from gopt_geo_cli.guard import EXIT_PIPE, GuardedGroup, flush_or_drop, on_signals
 
 __all__ = ["app", "main"]
@@ -44,6 +44,7 @@ def _options(
 
 
 app.command("predict")(predict.predict)
+app.command("batch")(batch.batch)
 app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

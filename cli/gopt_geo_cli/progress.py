@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-__all__ = ["PlainLines", "Progress", "progress_display", "talking_display"]
+__all__ = ["PlainLines", "Progress", "clock", "progress_display", "talking_display"]
 
 _MEGA = 1e6
 
@@ -34,7 +34,8 @@ class Progress(Protocol):
         """Pixels of the scene grid in all."""
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds, and hours where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -109,7 +110,7 @@ class PlainLines:
         rate = (done - stage.first_done) / max(now - stage.start, 1e-9)
         parts = [_amount(progress), _rate(progress, rate, "megapixels"), *_figures(progress)]
         if rate > 0 and done < total:
-            parts.append(f"{_clock((total - done) / rate)} left")
+            parts.append(f"{clock((total - done) / rate)} left")
         print(
             f"{self._command}: {progress.stage} {100 * done // total} %, {', '.join(parts)}",
             file=self._stream,

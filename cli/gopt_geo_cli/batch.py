@@ -1,0 +1,240 @@
+"""``gopt-geo batch``: maps of many regions on a dask cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gopt_geo_cli.mapoptions import (
+    AllowResolutionOption,
+    Augment,
+    AugmentOption,
+    BatchSizeOption,
+    Blend,
+    BlendOption,
+    CompileOption,
+    CoregisterOption,
+    CrsOption,
+    DeviceOption,
+    Extent,
+    ExtentOption,
+    GridOption,
+    MaxMemoryOption,
+    OverlapOption,
+    ProbabilitiesType,
+    ProbabilitiesTypeOption,
+    ReadersOption,
+    ResolutionOption,
+    ScalesOption,
+    TileSizeOption,
+)
+from gopt_geo_cli.options import (
+    BackboneWeightsOption,
+    CloudMaskKindOption,
+    CloudMaskOption,
+    OpticalBandsOption,
+    OpticalUnitsOption,
+    PackOption,
+    PrecisionOption,
+    SarBandsOption,
+    SarSensorOption,
+    SarUnitsOption,
+    SensorOption,
+    ThreadsOption,
+    parse_batch_size,
+    parse_scales,
+)
+from gopt_geo_cli.say import say_notices, say_written
+
+if TYPE_CHECKING:
+    from gopt_geo.batch.results import RegionResult
+    from gopt_geo.batch.run import Batch
+
+__all__ = ["batch"]
+
+_EXIT_FAILED = 1
+
+
+def batch(
+    regions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="REGIONS",
+            help="Regions: a .geojson, .gpkg, .fgb or .parquet with the columns id, optical and sar; docs/batch.md.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results, OUT/ID.tif and so on.")],
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A running dask scheduler, such as tcp://10.0.0.1:8786.")
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="The file in which a running scheduler tells its address.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes to start here, which share the cores; else one.")
+    ] = None,
+    cuda: Annotated[bool, typer.Option("--cuda", help="Start one process for each GPU here (dask-cuda).")] = False,
+    limit_memory: Annotated[
+        str | None,
+        typer.Option(help="Of each process started here, such as 8GB: one that needs more is ended, its region fails."),
+    ] = None,
+    products: Annotated[
+        str,
+        typer.Option(
+            metavar="P,P,...",
+            help="Of each region: tif, gpkg, geojson, fgb, parquet, confidence, probabilities, preview.",
+        ),
+    ] = "tif",
+    tries: Annotated[int, typer.Option(help="How often a region is tried that fails by something that may pass.")] = 3,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also map regions again that failed for good in an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be done, about how long it takes, and write nothing.")
+    ] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let REGIONS name URLs: it decides then what workers ask for.")
+    ] = False,
+    pack: PackOption = None,
+    backbone_weights: BackboneWeightsOption = None,
+    optical_bands: OpticalBandsOption = None,
+    sar_bands: SarBandsOption = None,
+    optical_units: OpticalUnitsOption = None,
+    sar_units: SarUnitsOption = None,
+    sensor: SensorOption = None,
+    sar_sensor: SarSensorOption = None,
+    cloud_mask: CloudMaskOption = None,
+    cloud_mask_kind: CloudMaskKindOption = None,
+    grid: GridOption = "optical",
+    extent: ExtentOption = Extent.optical,
+    resolution: ResolutionOption = None,
+    crs: CrsOption = None,
+    allow_resolution: AllowResolutionOption = False,
+    coregister: CoregisterOption = False,
+    probabilities_type: ProbabilitiesTypeOption = ProbabilitiesType.float32,
+    tile_size: TileSizeOption = None,
+    overlap: OverlapOption = None,
+    batch_size: BatchSizeOption = "auto",
+    blend: BlendOption = Blend.hann,
+    augment: AugmentOption = Augment.none,
+    scales: ScalesOption = "1",
+    readers: ReadersOption = 2,
+    max_memory: MaxMemoryOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
+    compile_model: CompileOption = False,
+    threads: ThreadsOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Map all regions anew, and replace files of other origin, too.")
+    ] = False,
+) -> None:
+    """Map land cover of many regions, on this machine or on a dask cluster.
+
+    Each region's results appear whole or not at all; OUT/manifest.jsonl tells what became of each. Run the same command
+    again to go on: what is missing, has changed or failed by something that may pass is mapped, the rest is kept.
+    Regions that failed are listed in OUT/failures.geojson, which can be given as REGIONS.
+
+    Exit code 1 if a region failed.
+
+    Example: gopt-geo batch regions.geojson -o out/ --pack my.gopt.safetensors --workers 4
+    """
+    said: dict[str, Any] = {
+        "pack": pack,
+        "backbone_weights": backbone_weights,
+        "optical_bands": optical_bands,
+        "sar_bands": sar_bands,
+        "optical_units": optical_units.value if optical_units else None,
+        "sar_units": sar_units.value if sar_units else None,
+        "sensor": sensor,
+        "sar_sensor": sar_sensor,
+        "cloud_mask": cloud_mask,
+        "cloud_mask_kind": cloud_mask_kind.value if cloud_mask_kind else None,
+        "grid": grid,
+        "extent": extent.value,
+        "resolution": resolution,
+        "crs": crs,
+        "allow_resolution": allow_resolution,
+        "coregister": coregister,
+        "tile_size": tile_size,
+        "overlap": overlap,
+        "batch_size": parse_batch_size(batch_size),
+        "blend": blend.value,
+        "augment": augment.value,
+        "scales": parse_scales(scales),
+        "readers": readers,
+        "max_memory": max_memory,
+        "device": device,
+        "precision": precision.value if precision is not None else "auto",
+        "compile": compile_model,
+        "threads": threads,
+    }
+    asked: dict[str, Any] = {
+        "output": output,
+        "products": products,
+        "probabilities_type": probabilities_type.value,
+        "retry_failed": retry_failed,
+        "overwrite": overwrite,
+        "allow_remote": allow_remote,
+        **{name: value for name, value in said.items() if value is not None},
+    }
+    from gopt_geo.batch.run import prepare
+
+    checked = prepare(regions, **asked)
+    if dry_run:
+        _tell_plan(checked)
+        return
+    cluster = {
+        "scheduler": scheduler,
+        "scheduler_file": scheduler_file,
+        "workers": workers,
+        "cuda": cuda,
+        "limit_memory": limit_memory,
+    }
+    failed = _map(checked, cluster, tries)
+    if failed:
+        raise typer.Exit(_EXIT_FAILED)
+
+
+def _tell_plan(checked: Batch) -> None:
+    from gopt_geo_cli.progress import clock
+
+    plan, expected = checked.plan()
+    told = ", ".join(f"{count} {name}" for name, count in plan.counts.items() if count)
+    typer.echo(f"regions: {told or 'none'}")
+    typer.echo(f"to be mapped: {expected.regions}")
+    if not expected.regions:
+        return
+    if expected.pixels is not None:
+        typer.echo(f"megapixels: about {expected.pixels / 1e6:.3g}")
+    if expected.seconds is not None and expected.size is not None:
+        typer.echo(f"time of one worker: about {clock(expected.seconds)}")
+        typer.echo(f"disk: about {expected.size / 1e6:.3g} MB")
+    else:
+        typer.echo("time and disk: not known before a region of this folder is finished")
+
+
+def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> list[RegionResult]:
+    """Run a batch, tell what came of it, and return the failures."""
+    from gopt_geo.batch.clusters import connect
+    from gopt_geo_cli.batchdisplay import batch_display, failure_lines
+
+    plan, _ = checked.plan()  # what is wrong with it is told before processes are started, which takes seconds
+    failed: list[RegionResult] = []
+    counts = {"mapped": 0, "kept": 0}
+    with (
+        connect(**cluster) as client,
+        batch_display(len(plan.todo), client.dashboard_link) as show,
+        checked.run(client, tries=tries, progress=show) as results,
+    ):
+        for result in results:
+            if result.status == "failed":
+                failed.append(result)
+            else:
+                counts["kept" if result.kept else "mapped"] += 1
+    say_notices(failure_lines(failed))
+    told = f"{counts['mapped']} regions mapped, {counts['kept']} kept, {len(failed)} failed"
+    say_notices([told + (f"; they are listed in {checked.folder.failures}" if failed else "")])
+    say_written([checked.folder.manifest])
+    return failed

@@ -1,0 +1,225 @@
+"""Regions to dask tasks and back: a bounded number in flight, tries with back-off, every result told at once."""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gopt_geo.batch.jobs import Job
+from gopt_geo.batch.work import AGAIN, LATER, check_worker, map_region
+from gopt_geo.errors import BatchError, WorkerError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Engine", "check_workers"]
+
+Record = dict[str, Any]
+Work = Callable[[Job], Record]
+
+_LEAST_IN_FLIGHT = 16
+_PER_THREAD = 3  # so that a worker has its next region before it is done with the last
+_LOOK = 1.0  # seconds between looks at the cluster
+_AFTER = 2.0  # seconds before the second try; each further one waits twice as long
+_WORKERS = 60.0  # seconds that the first worker may take to come
+_GONE = "start it again, and run the same command: what is finished stays"
+
+
+def check_workers(client: Client, version: str, packs: dict[str | None, str], patience: float = _WORKERS) -> None:
+    """Wait for a worker, and refuse those that can't work on the batch.
+
+    Parameters
+    ----------
+    client
+        Of the cluster.
+    version, packs
+        See `gopt_geo.batch.work.check_worker`.
+    patience
+        Seconds that the first worker may take to come.
+
+    Raises
+    ------
+    BatchError
+        If no worker comes, or the scheduler goes.
+    WorkerError
+        If a worker doesn't serve.
+    """
+    try:
+        client.wait_for_workers(1, timeout=patience)
+    except TimeoutError as error:
+        found = f"no worker came within {patience:g} s"
+        raise BatchError(_address(client), found, "start workers: dask worker ADDRESS --nthreads 1") from error
+    except Exception as error:
+        raise BatchError(_address(client), f"the scheduler went away ({error})", _GONE) from error
+    for address, found in client.run(check_worker, version, packs, on_error="return").items():
+        if isinstance(found, BaseException):
+            what = f"it can't run gopt-geo {version} ({type(found).__name__}: {found})"
+            raise WorkerError(f"worker {address}", what, "install the same version there")
+        if found is not None:
+            raise WorkerError(f"worker {address}", found, "give all workers the same version and packs")
+
+
+def _address(client: Client) -> str:
+    scheduler = client.scheduler
+    return f"scheduler {scheduler.address}" if scheduler is not None else "scheduler"
+
+
+@dataclass
+class Engine:
+    """Runs jobs on a cluster.
+
+    Attributes
+    ----------
+    client
+        Of the cluster.
+    work
+        What a worker does with a job.
+    tries
+        How often a job is tried that fails by something that may pass.
+    after
+        Seconds before its second try; each further one waits twice as long.
+    workers
+        That are there, as of the last look.
+    """
+
+    client: Client
+    work: Work = map_region
+    tries: int = 3
+    after: float = _AFTER
+    workers: int = 0
+    _threads: int = 0
+    _looked: float = -_LOOK
+    _flying: dict[str, tuple[Future[Record], Job, int]] = field(default_factory=dict)
+    _landed: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    _waiting: list[tuple[float, int, Job, int]] = field(default_factory=list)
+    _number: int = 0
+
+    def run(self, jobs: Iterator[Job], begin: Callable[[Job], None], wait: Callable[[], None]) -> Iterator[Record]:
+        """Run jobs; yield a record of each when it is done with, in the order in which they end.
+
+        Parameters
+        ----------
+        jobs
+            Taken one by one, as there is room for them.
+        begin
+            Called with a job before it is handed to the cluster.
+        wait
+            Called about every second while nothing ends.
+
+        Raises
+        ------
+        BatchError
+            If the scheduler goes away.
+        WorkerError
+            If a worker doesn't serve.
+        """
+        try:
+            while True:
+                self._look()
+                self._launch(jobs, begin)
+                if not self._flying and not self._waiting:
+                    return
+                landed = self._collect()
+                if not landed:
+                    wait()
+                for job, tries, record in landed:
+                    if record["status"] == "failed" and record["error"]["allows"] == AGAIN and tries < self.tries:
+                        due = time.monotonic() + self.after * 2 ** (tries - 1)
+                        self._number += 1
+                        heapq.heappush(self._waiting, (due, self._number, job, tries))
+                    else:
+                        yield record | {"tries": tries}
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Give up what is in flight."""
+        futures = [future for future, _, _ in self._flying.values()]
+        self._flying.clear()
+        if futures and self.client.status == "running":
+            self.client.cancel(futures, force=True)  # type: ignore[no-untyped-call]
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        if self.client.status != "running":
+            raise BatchError(_address(self.client), "the connection to it is lost", _GONE)
+        try:
+            threads = self.client.nthreads()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise BatchError(_address(self.client), f"it doesn't answer ({error})", _GONE) from error
+        self.workers, self._threads = len(threads), sum(threads.values())
+
+    def _launch(self, jobs: Iterator[Job], begin: Callable[[Job], None]) -> None:
+        """Hand over what is due, as far as there is room."""
+        room = max(_LEAST_IN_FLIGHT, _PER_THREAD * self._threads)
+        while len(self._flying) < room:
+            if self._waiting and self._waiting[0][0] <= time.monotonic():
+                _, _, job, tries = heapq.heappop(self._waiting)
+            else:
+                fresh = next(jobs, None)
+                if fresh is None:
+                    return
+                job, tries = fresh, 0
+                begin(job)
+            self._number += 1
+            key = f"gopt-geo-{job.digest[:12]}-{self._number}"
+            future = self.client.submit(self.work, job, key=key, pure=False)
+            self._flying[key] = future, job, tries + 1
+            future.add_done_callback(lambda done: self._landed.put(done.key))  # type: ignore[no-untyped-call]
+
+    def _collect(self) -> list[tuple[Job, int, Record]]:
+        """Wait for a moment, and return what has ended."""
+        due = self._waiting[0][0] - time.monotonic() if self._waiting else _LOOK
+        try:
+            keys = [self._landed.get(timeout=min(max(due, 0.01), _LOOK))]
+        except queue.Empty:
+            return []
+        while True:
+            try:
+                keys.append(self._landed.get_nowait())
+            except queue.Empty:
+                break
+        ended = [self._flying.pop(key) for key in keys if key in self._flying]
+        return self._records(ended)
+
+    def _records(self, ended: Sequence[tuple[Future[Record], Job, int]]) -> list[tuple[Job, int, Record]]:
+        whole = [one for one in ended if one[0].status == "finished"]
+        try:
+            futures = [future for future, _, _ in whole]
+            results = self.client.gather(futures, errors="raise")  # type: ignore[no-untyped-call]
+        except Exception:  # a worker went with its result: the jobs are done anew
+            results = [{"status": "failed", "error": _lost("its worker went away with the result")} for _ in whole]
+        found = [(job, tries, record) for (_, job, tries), record in zip(whole, results, strict=True)]
+        for future, job, tries in ended:
+            if future.status != "finished" and all(future is not one[0] for one in whole):
+                found.append((job, tries, self._failure(future)))
+        base = {"time": round(time.time(), 3)}
+        return [(job, tries, {"id": job.id, "digest": job.digest, **base, **record}) for job, tries, record in found]
+
+    def _failure(self, future: Future[Record]) -> Record:
+        """Tell why dask gave a task up; what concerns all of the batch is raised."""
+        from distributed import KilledWorker
+
+        if future.status in ("cancelled", "lost"):
+            if self.client.status != "running":
+                raise BatchError(_address(self.client), "the connection to it is lost", _GONE)
+            return {"status": "failed", "error": _lost("the scheduler lost the task")}
+        error = future.exception()  # type: ignore[no-untyped-call]
+        if isinstance(error, WorkerError):
+            raise error
+        if isinstance(error, KilledWorker):
+            died = "the workers died that ran it: out of memory, or killed"
+            return {"status": "failed", "error": {"type": "KilledWorker", "allows": LATER, "message": died}}
+        found = f"a task failed in a way that no map does ({type(error).__name__}: {error})"
+        raise WorkerError("workers", found, "see the log of the workers; all need the same environment") from error
+
+
+def _lost(message: str) -> Record:
+    return {"type": "Lost", "allows": AGAIN, "message": message}

@@ -1,0 +1,103 @@
+"""The folder of a batch: its lock, manifest and list of failures."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from gopt_geo.errors import BatchError
+
+if TYPE_CHECKING:
+    from gopt_geo.batch.regions import Region
+
+__all__ = ["BatchFolder"]
+
+_MANIFEST, _FAILURES, _LOCK = "manifest.jsonl", "failures.geojson", ".batch.lock"
+
+
+class BatchFolder:
+    """The folder that a batch writes into, locked while the context lasts.
+
+    Parameters
+    ----------
+    path
+        Made where its parent exists.
+
+    Raises
+    ------
+    BatchError
+        On entering: if it can't be made or written, or another batch is writing into it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._descriptor: int | None = None
+
+    @property
+    def manifest(self) -> Path:
+        """Where the manifest lies."""
+        return self.path / _MANIFEST
+
+    @property
+    def failures(self) -> Path:
+        """Where regions that failed are listed, if there are any."""
+        return self.path / _FAILURES
+
+    def __enter__(self) -> BatchFolder:
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError as error:
+            raise BatchError(self.path, f"the folder {self.path.parent} doesn't exist", "make it first") from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise BatchError(self.path, f"can't be used ({reason})", "choose a folder you may write to") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._release()
+            found = "another batch is writing into it"
+            raise BatchError(self.path, found, "wait for its end, or choose another folder") from error
+        except OSError:
+            pass  # a file system without locks, where nobody can tell
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def write_failures(self, regions: Sequence[Region]) -> Path | None:
+        """List regions that failed, as a file that can be given as regions; return its path, None if there are none.
+
+        Raises
+        ------
+        BatchError
+            If it can't be written.
+        """
+        from gopt_geo.batch.regions import write_regions
+
+        if not regions:
+            self.failures.unlink(missing_ok=True)
+            return None
+        part = self.failures.with_name(f".{_FAILURES}.part")
+        try:
+            write_regions(part, [replace(region) for region in regions])
+            part.replace(self.failures)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise BatchError(self.failures, f"can't be written ({reason})", "free some space") from error
+        return self.failures
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,214 @@
+"""What is asked of a worker for one region, as plain values that travel; and where its results go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shapely
+from pyproj import CRS
+
+import gopt_geo
+from gopt_geo.errors import BatchError
+from gopt_geo.maprequest import MapOptions
+from gopt_geo.outputs.probabilities import ProbabilityType
+from gopt_geo.packchoice import choose_pack
+from gopt_geo.scene.mosaic import SceneMosaic
+
+if TYPE_CHECKING:
+    from gopt_geo.batch.regions import Region
+    from gopt_geo.scene.bandfiles import Source
+
+__all__ = ["PRODUCTS", "Job", "JobMaker", "RegionOptions", "product_names"]
+
+PRODUCTS = {
+    "tif": ".tif",
+    "gpkg": ".gpkg",
+    "geojson": ".geojson",
+    "fgb": ".fgb",
+    "parquet": ".parquet",
+    "confidence": ".confidence.tif",
+    "probabilities": ".probabilities.tif",
+    "preview": ".png",
+}
+"""What a region can be asked for, and what comes after its id in the file's name."""
+
+_BESIDE = ("confidence", "probabilities", "preview")  # keywords of predict; the others are its outputs
+_NOT_OF_REGIONS = ("aoi", "aoi_crs")
+
+
+class RegionOptions(MapOptions, total=False):
+    """What can be said of all regions, by keyword: `MapOptions`, but for the area, and how probabilities are stored."""
+
+    probabilities_type: ProbabilityType
+
+
+@dataclass(frozen=True)
+class Job:
+    """A region's map: what `gopt_geo.predict` is called with on a worker.
+
+    Attributes
+    ----------
+    id
+        The region's.
+    optical, sar
+        Scenes of a modality, the first named wins; () where there is none.
+    outputs
+        Paths of the map, a product each.
+    beside
+        Keywords of predict that name further files: confidence, probabilities, preview.
+    options
+        Further keywords of predict, the area among them; plain values.
+    pack_sha256
+        Of the pack that the worker must find.
+    version
+        Of gopt-geo where the job was made; the worker's must be the same.
+    overwrite
+        Whether results that exist are replaced.
+    """
+
+    id: str
+    optical: tuple[str, ...]
+    sar: tuple[str, ...]
+    outputs: tuple[str, ...]
+    beside: Mapping[str, str]
+    options: Mapping[str, Any]
+    pack_sha256: str
+    version: str = field(default_factory=lambda: gopt_geo.__version__)
+    overwrite: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all results."""
+        return (*self.outputs, *self.beside.values())
+
+    @property
+    def sources(self) -> tuple[Source | None, Source | None]:
+        """Optical and SAR as predict takes them."""
+        optical, sar = (None if not s else s[0] if len(s) == 1 else SceneMosaic(s) for s in (self.optical, self.sar))
+        return optical, sar
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what the results are, but for the inputs' content."""
+        asked = [self.id, self.optical, self.sar, self.outputs, dict(self.beside), dict(self.options), self.pack_sha256]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def product_names(products: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names of products, each once; ``tif,gpkg`` is a list too.
+
+    Raises
+    ------
+    BatchError
+        If there is none, or no such product.
+    """
+    names = products.split(",") if isinstance(products, str) else products
+    names = tuple(dict.fromkeys(name.strip().lower().removeprefix(".") for name in names if name.strip()))
+    strange = [name for name in names if name not in PRODUCTS]
+    if strange:
+        raise BatchError(f"--products {strange[0]}", "no such product", f"use some of {', '.join(PRODUCTS)}")
+    if all(name in _BESIDE for name in names):
+        raise BatchError("--products", "no map is among them", "name tif, or a format of polygons")
+    return names
+
+
+class JobMaker:
+    """Makes jobs of regions.
+
+    Parameters
+    ----------
+    output
+        Folder of the results.
+    products
+        Names of `PRODUCTS`.
+    said
+        Keywords of predict for all regions, the pack among them; a region's own go first.
+
+    Raises
+    ------
+    BatchError
+        If a keyword isn't one for batches.
+    """
+
+    def __init__(self, output: Path, products: Sequence[str], said: RegionOptions) -> None:
+        for name in said:
+            if name in _NOT_OF_REGIONS:
+                raise BatchError(name, "each region has its own", "leave it out")
+        known = RegionOptions.__annotations__
+        strange = sorted(set(said) - set(known))
+        if strange:
+            raise TypeError(f"there is no option {strange[0]!r}; the options are {', '.join(known)}")
+        self._output, self._products = output.absolute(), tuple(products)
+        self._said = {name: _plain(value) for name, value in said.items() if value is not None}
+        self._pack: str | None = self._said.pop("pack", None)
+        self._packs: dict[str | None, tuple[str | None, str]] = {}
+        self._sizes: dict[str | None, float | None] = {}
+
+    def __call__(self, region: Region, *, overwrite: bool = False) -> Job:
+        """Make the job of a region.
+
+        Raises
+        ------
+        PackError
+            If its pack can't be read.
+        """
+        path, sha256 = self._find_pack(region.pack)
+        files = {name: str(self._output / f"{region.id}{PRODUCTS[name]}") for name in self._products}
+        options = {**self._said, **region.options, **_area(region)}
+        if path is not None:
+            options["pack"] = path
+        return Job(
+            id=region.id,
+            optical=region.optical,
+            sar=region.sar,
+            outputs=tuple(path for name, path in files.items() if name not in _BESIDE),
+            beside={name: path for name, path in files.items() if name in _BESIDE},
+            options=options,
+            pack_sha256=sha256,
+            overwrite=overwrite,
+        )
+
+    def pixel_size(self, region: Region) -> float | None:
+        """Return the edge of a region's pixels in metres: as asked for in a projected CRS, else the pack's; or None."""
+        options = {**self._said, **region.options}
+        resolution, crs = options.get("resolution"), options.get("crs")
+        if resolution is not None and crs is not None and not CRS.from_user_input(crs).is_geographic:
+            return float(resolution)
+        self._find_pack(region.pack)
+        return self._sizes[region.pack]
+
+    def packs(self) -> dict[str | None, str]:
+        """Return what packs the jobs made so far need: path, None for the embedded one, to SHA-256."""
+        return dict(self._packs.values())
+
+    def _find_pack(self, named: str | None) -> tuple[str | None, str]:
+        if named not in self._packs:
+            asked = named if named is not None else self._pack
+            pack, _ = choose_pack(asked)
+            embedded = asked is None and not _pack_in_environment()
+            path = None if embedded or pack.path is None else str(Path(pack.path).absolute())
+            self._packs[named], self._sizes[named] = (path, pack.sha256), pack.meta.resolution_m
+        return self._packs[named]
+
+
+def _pack_in_environment() -> bool:
+    return bool(os.environ.get("GOPT_GEO_PACK"))
+
+
+def _area(region: Region) -> dict[str, str]:
+    """Return a region's area as predict takes it, to the last digit."""
+    crs = region.crs.to_authority()
+    name = ":".join(crs) if crs is not None else region.crs.to_wkt()
+    return {"aoi": shapely.to_wkt(region.geometry, rounding_precision=-1), "aoi_crs": name}
+
+
+def _plain(value: Any) -> Any:
+    return str(Path(value).absolute()) if isinstance(value, PathLike) else value

@@ -1,0 +1,171 @@
+"""`gopt_geo.batch.run`: maps of many regions on a dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import gopt_geo
+from gopt_geo.batch.engine import Engine, Work, check_workers
+from gopt_geo.batch.estimate import Estimate, estimate
+from gopt_geo.batch.folder import BatchFolder
+from gopt_geo.batch.jobs import JobMaker, RegionOptions, product_names
+from gopt_geo.batch.manifest import read_manifest
+from gopt_geo.batch.planning import Plan, make_plan
+from gopt_geo.batch.results import BatchProgress, BatchRun
+from gopt_geo.batch.work import map_region
+from gopt_geo.paths import StrPath
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from gopt_geo.batch.regions import Region
+
+__all__ = ["Batch", "prepare", "run"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Regions and options that were read and checked; from `prepare`.
+
+    Attributes
+    ----------
+    regions
+        All of them.
+    make
+        Makes their jobs.
+    folder
+        Of the results; nothing is in it yet.
+    retry_failed, overwrite
+        See `run`.
+    """
+
+    regions: tuple[Region, ...]
+    make: JobMaker
+    folder: BatchFolder
+    retry_failed: bool
+    overwrite: bool
+
+    def plan(self) -> tuple[Plan, Estimate]:
+        """Decide what a run would do, and estimate what it takes; nothing is written.
+
+        Raises
+        ------
+        BatchError
+            If the manifest can't be read, or results are in the way.
+        """
+        records = read_manifest(self.folder.manifest)
+        plan = make_plan(self.regions, self.make, records, retry_failed=self.retry_failed, overwrite=self.overwrite)
+        return plan, estimate(plan, self.make, records)
+
+    def run(
+        self,
+        client: Client,
+        *,
+        tries: int = 3,
+        progress: Callable[[BatchProgress], None] | None = None,
+        work: Work = map_region,
+    ) -> BatchRun:
+        """Begin; see `gopt_geo.batch.run`."""
+        with ExitStack() as stack:
+            stack.enter_context(self.folder)
+            records = read_manifest(self.folder.manifest)
+            plan = make_plan(self.regions, self.make, records, retry_failed=self.retry_failed, overwrite=self.overwrite)
+            if plan.todo:
+                check_workers(client, gopt_geo.__version__, self.make.packs())
+            return BatchRun(plan, self.folder, Engine(client, work, tries), self.make, progress, stack.pop_all())
+
+
+def prepare(
+    regions: StrPath | Iterable[Region],
+    *,
+    output: StrPath,
+    products: str | Iterable[str] = ("tif",),
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    allow_remote: bool = False,
+    **said: Unpack[RegionOptions],
+) -> Batch:
+    """Read and check regions and options; see `run` for what is given.
+
+    Raises
+    ------
+    GoptGeoError
+        If they don't serve.
+    """
+    from gopt_geo.batch.regions import check_regions, read_regions
+
+    if isinstance(regions, str | PathLike):
+        checked = read_regions(regions, allow_remote=allow_remote)
+    else:
+        checked = check_regions(tuple(regions))
+    make = JobMaker(Path(output), product_names(products), said)
+    return Batch(checked, make, BatchFolder(Path(output)), retry_failed, overwrite)
+
+
+def run(
+    regions: StrPath | Iterable[Region],
+    *,
+    client: Client,
+    output: StrPath,
+    products: str | Iterable[str] = ("tif",),
+    tries: int = 3,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    allow_remote: bool = False,
+    progress: Callable[[BatchProgress], None] | None = None,
+    work: Work = map_region,
+    **said: Unpack[RegionOptions],
+) -> BatchRun:
+    """Map regions on a dask cluster, each into files of its own.
+
+    Parameters
+    ----------
+    regions
+        File of regions (docs/batch.md), or regions.
+    client
+        Of the cluster; it isn't closed.
+    output
+        Folder of the results, which workers reach under the same path; made where its parent exists. ``ID.tif`` and
+        so on appear there whole or not at all, and ``manifest.jsonl`` tells what became of each region.
+    products
+        Of each region: some of `gopt_geo.batch.jobs.PRODUCTS`.
+    tries
+        How often a region is tried that fails by something that may pass.
+    retry_failed
+        Also map regions again that failed for good in an earlier run.
+    overwrite
+        Map all regions anew, and replace files that no batch wrote, too.
+    allow_remote
+        Of a file of regions: let it name URLs.
+    progress
+        Told where the batch stands, after each region and about every second.
+    work
+        What a worker does with a job, instead of mapping it: a function that can be pickled.
+    said
+        Keywords of `gopt_geo.predict` for all regions, the pack among them; what a region says of itself goes first.
+
+    Returns
+    -------
+    An iterator of `RegionResult`, in the order in which regions end.
+
+    Raises
+    ------
+    GoptGeoError
+        Here, before anything is mapped, if regions, options, pack, folder or workers don't serve; while iterating, if
+        the scheduler or the disk of the manifest fails. A region's own failure is a result.
+    """
+    batch = prepare(
+        regions,
+        output=output,
+        products=products,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        allow_remote=allow_remote,
+        **said,
+    )
+    return batch.run(client, tries=tries, progress=progress, work=work)

@@ -1,0 +1,149 @@
+"""What runs on a worker: one region's map, told as a plain record whatever becomes of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gopt_geo
+from gopt_geo.batch.inputs import input_states
+from gopt_geo.batch.jobs import Job
+from gopt_geo.errors import DeviceMemoryError, GoptGeoError, OutputError, SourceError, WorkerError
+from gopt_geo.scene.remote import is_remote
+
+__all__ = ["AGAIN", "LATER", "NEVER", "check_worker", "map_region", "worker_name"]
+
+Record = dict[str, Any]
+
+AGAIN, LATER, NEVER = "again", "later", "never"
+"""What a failure allows: another try in this run, one in the next run, or none before something has changed."""
+
+_TURN = threading.Lock()  # a map takes the settings and all threads of its process
+
+
+def worker_name() -> str:
+    """Return the name of the worker that runs this, else of the process."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return f"process {os.getpid()}"
+
+
+def check_worker(version: str, packs: Mapping[str | None, str]) -> str | None:
+    """Return why this process can't work on a batch, in words; None where it can.
+
+    Parameters
+    ----------
+    version
+        Of gopt-geo where the batch was begun.
+    packs
+        Path, None for the embedded one, and SHA-256 of the packs it needs.
+    """
+    from gopt_geo.packs import demo_pack_path, read_pack
+
+    if gopt_geo.__version__ != version:
+        return f"it has gopt-geo {gopt_geo.__version__}, the batch was begun with {version}"
+    for path, sha256 in packs.items():
+        try:
+            found = read_pack(path if path is not None else demo_pack_path()).sha256
+        except GoptGeoError as error:
+            return f"it can't read the pack {error.subject}: {error.found}"
+        if found != sha256:
+            return f"the pack {path or 'in the package'} is another one there: SHA-256 {found[:12]}, not {sha256[:12]}"
+    return None
+
+
+def map_region(job: Job) -> Record:
+    """Map a region.
+
+    Returns
+    -------
+    Of the results, or of what went wrong; see docs/batch.md for its keys.
+
+    Raises
+    ------
+    WorkerError
+        If this worker isn't one for the job.
+    """
+    if gopt_geo.__version__ != job.version:
+        found = f"it has gopt-geo {gopt_geo.__version__}, the batch was begun with {job.version}"
+        raise WorkerError(f"worker {worker_name()}", found, "give all workers the same version")
+    record: Record = {"id": job.id, "digest": job.digest, "worker": worker_name(), "version": job.version}
+    record["pack_sha256"] = job.pack_sha256
+    begin = time.monotonic()
+    with _TURN:
+        try:
+            record["inputs"] = input_states(_input_files(job))
+            record |= {"status": "done", **_predict(job)}
+        except WorkerError:
+            raise
+        except Exception as error:  # one region's failure is its own
+            record |= {"status": "failed", "error": _told(error)}
+    record["seconds"] = round(time.monotonic() - begin, 3)
+    record["time"] = round(time.time(), 3)
+    return record
+
+
+def _predict(job: Job) -> Record:
+    from gopt_geo.packs import Pack
+    from gopt_geo.prediction import predict
+    from gopt_geo.sharedmodels import shared_model
+
+    def load(request: Any, pack: Pack, options: Any, execution: Any) -> Any:
+        if pack.sha256 != job.pack_sha256:
+            found = f"its pack {pack.path} is another one: SHA-256 {pack.sha256[:12]}, not {job.pack_sha256[:12]}"
+            raise WorkerError(f"worker {worker_name()}", found, "give all workers the same packs")
+        return shared_model(request, pack, options, execution)
+
+    optical, sar = job.sources
+    options: dict[str, Any] = {**job.options, **job.beside}
+    report = predict(optical, sar, list(job.outputs), overwrite=job.overwrite, load=load, **options)
+    return {
+        "pixels": report.shape[0] * report.shape[1],
+        "shape": list(report.shape),
+        "precision": report.precision,
+        "device": report.device,
+        "outputs": [{"path": str(path), "size": path.stat().st_size} for path in report.outputs],
+        "notices": list(report.notices),
+    }
+
+
+def _input_files(job: Job) -> list[str]:
+    """Return the files that a job reads, and the URLs."""
+    from gopt_geo.scene.bandfiles import input_files
+
+    paths: list[str] = []
+    for source in (*job.optical, *job.sar):
+        files = [str(path) for path in input_files(source)]
+        paths += files or [source]
+    masks = [job.options.get(name) for name in ("cloud_mask", "grid", "backbone_weights")]
+    return paths + [str(mask) for mask in masks if mask is not None and (Path(mask).exists() or is_remote(mask))]
+
+
+def _told(error: Exception) -> Record:
+    """Tell an error in plain words, and what it allows."""
+    told: Record = {"type": type(error).__name__, "allows": _allows(error)}
+    if isinstance(error, GoptGeoError):
+        return told | {"message": str(error)}
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return told | {"message": " ".join(f"{error or type(error).__name__} ({place})".split())}
+
+
+def _allows(error: Exception) -> str:
+    if isinstance(error, OutputError):
+        return LATER  # the disk is full or the folder isn't writable: no other try would fare better at once
+    if isinstance(error, SourceError):
+        return AGAIN if is_remote(error.subject) else NEVER
+    if isinstance(error, DeviceMemoryError | MemoryError):
+        return LATER
+    if isinstance(error, OSError):
+        return AGAIN
+    return NEVER
