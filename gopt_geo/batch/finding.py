@@ -21,7 +21,7 @@ from gopt_geo.batch.footprints import INDEX_ENDINGS, FootprintIndex, Modality
 from gopt_geo.batch.origins import check_origin
 from gopt_geo.errors import SourceError
 from gopt_geo.paths import StrPath
-from gopt_geo.scene.bandfiles import Source
+from gopt_geo.scene.bandfiles import Source, names_item
 from gopt_geo.scene.catalog import TimeRange, list_items, parse_time
 from gopt_geo.scene.mosaic import SceneMosaic
 from gopt_geo.scene.remote import address, is_remote
@@ -47,15 +47,15 @@ class FoundScenes:
     Attributes
     ----------
     optical, sar
-        Those that are needed to cover it, the first on top; none where the modality wasn't looked for.
+        Paths or URLs of those that cover it, the first on top; none where the modality wasn't looked for.
     covered
         Which share of the region they show together, 0 to 1, by modality.
     notices
         What the user should know, one line each.
     """
 
-    optical: tuple[Source, ...] = ()
-    sar: tuple[Source, ...] = ()
+    optical: tuple[str, ...] = ()
+    sar: tuple[str, ...] = ()
     covered: dict[str, float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ class FoundScenes:
         return _as_source(self.optical), _as_source(self.sar)
 
 
-def _as_source(found: Sequence[Source]) -> Source | None:
+def _as_source(found: Sequence[str]) -> Source | None:
     if not found:
         return None
     return found[0] if len(found) == 1 else SceneMosaic(tuple(found))
@@ -90,7 +90,7 @@ class SceneFinder(Protocol):
 
 @dataclass(frozen=True)
 class _Candidate:
-    source: Source
+    source: str
     geometry: BaseGeometry
     time: datetime | None
     clouds: float
@@ -258,9 +258,10 @@ def _of_item(item: pystac.Item, modality: str) -> _Candidate:
     clouds = cloud_cover(item) if modality == "optical" else 0.0
     footprint = shapely.make_valid(shapely.geometry.shape(item.geometry))
     href = item.get_self_href()
-    # A document that can be read again says it in fewer bytes than the item itself, wherever the region is mapped.
-    source: Source = href if href is not None and href.lower().endswith(".json") else item
-    return _Candidate(source, footprint, item_time(item), 101.0 if clouds is None else clouds, item.id)
+    if href is None or not names_item(href):
+        found = "it doesn't say where it can be read again" if href is None else f"{href} isn't where items are"
+        raise SourceError(f"STAC item {item.id}", found, "name its rasters in an index instead")
+    return _Candidate(href, footprint, item_time(item), 101.0 if clouds is None else clouds, item.id)
 
 
 def _within(moment: datetime | None, wanted: TimeRange | None) -> bool:
@@ -295,7 +296,7 @@ def _choose(
     unread: Sequence[str] = (),
 ) -> FoundScenes:
     """Choose the scenes of each modality; one that has none is an error, one that leaves a gap a notice."""
-    chosen: dict[str, tuple[Source, ...]] = {}
+    chosen: dict[str, tuple[str, ...]] = {}
     covered: dict[str, float] = {}
     notices = [f"{name}: {len(unread)} documents can't be read, such as {unread[0]}; passed over"] if unread else []
     near: datetime | None = None
@@ -338,7 +339,7 @@ def _rank(one: tuple[_Candidate, float], near: datetime | None) -> tuple[float, 
     """Return by what scenes are compared; the smallest goes first."""
     scene, gain = one
     # Shares in steps of 0.1 %, so that rounding doesn't decide between scenes that show all.
-    return -round(gain, 3), scene.clouds, _apart(scene.time, near), str(scene.time), scene.name, str(scene.source)
+    return -round(gain, 3), scene.clouds, _apart(scene.time, near), str(scene.time), scene.name, scene.source
 
 
 def _apart(moment: datetime | None, near: datetime | None) -> timedelta:

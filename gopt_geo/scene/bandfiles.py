@@ -27,6 +27,7 @@ __all__ = [
     "input_name",
     "is_array",
     "is_item",
+    "names_item",
     "read_item",
     "source_name",
 ]
@@ -37,6 +38,8 @@ Source: TypeAlias = "str | PathLike[str] | pystac.Item | xr.DataArray | xr.Datas
 _ENDINGS = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".png")
 _LISTED = 3  # rasters of a mosaic that a message names
 _JSON = re.compile(r"\.json(\?.*)?\Z", re.IGNORECASE | re.DOTALL)
+# Where a STAC API has an item, by the standard that it follows; a raster there would have its ending.
+_OF_API = re.compile(r"https?://[^?]+/collections/[^/?]+/items/[^/?]+(\?.*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
 def is_item(source: object) -> TypeIs[pystac.Item]:
@@ -50,8 +53,17 @@ def is_array(source: object) -> TypeIs[xr.DataArray | xr.Dataset]:
     return any(kind.__name__ in ("DataArray", "Dataset") and kind.__module__.startswith("xarray") for kind in kinds)
 
 
+def names_item(path: str | PathLike[str]) -> bool:
+    """Tell whether a path or URL is where a STAC item is."""
+    text = address(path)
+    of_api = _OF_API.match(text) is not None and not text.split("?")[0].lower().endswith(_ENDINGS)
+    return of_api or _JSON.search(text) is not None
+
+
 def read_item(source: Source) -> Source:
-    """Return the STAC item that a path or URL ending in .json names, also in a mosaic; any other source as it is.
+    """Return the STAC item that a path or URL names, also in a mosaic; any other source as it is.
+
+    Items are paths and URLs that end in .json, and what STAC APIs call their items (.../collections/NAME/items/NAME).
 
     Raises
     ------
@@ -60,7 +72,7 @@ def read_item(source: Source) -> Source:
     """
     if isinstance(source, SceneMosaic):
         return SceneMosaic(tuple(read_item(part) for part in source))
-    if not isinstance(source, str | PathLike) or _JSON.search(str(source)) is None:
+    if not isinstance(source, str | PathLike) or not names_item(source):
         return source
     from gopt_geo.scene.stac import open_item
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import pystac
 import pytest
 import shapely
 
-from gopt_geo.batch.finding import CatalogFinder, FoundScenes, IndexFinder, open_finder
+from gopt_geo.batch.finding import CatalogFinder, FoundScenes, IndexFinder, _of_item, open_finder
 from gopt_geo.batch.footprints import FootprintIndex
 from gopt_geo.errors import GoptGeoError, SourceError
 from gopt_geo.scene import SceneMosaic
+from gopt_geo.scene.bandfiles import names_item, read_item
 
 ENDINGS = (".parquet", ".gpkg", ".geojson")
 REGION = shapely.box(10.0, 50.0, 11.0, 51.0)
@@ -331,3 +334,83 @@ def test_a_damaged_document_is_told(tmp_path: Path, items: list[pystac.Item]) ->
     (tmp_path / "east_cloudy" / "east_cloudy.json").write_text(json.dumps({"type": "Feature"}))
     found = CatalogFinder(root, "2024-06").find(REGION, "EPSG:4326")
     assert any("1 documents can't be read" in notice for notice in found.notices)
+
+
+@pytest.fixture
+def api(items: list[pystac.Item]) -> Iterator[str]:
+    """A STAC API with the items: its search, and each item at its own address."""
+
+    class Api(BaseHTTPRequestHandler):
+        def answer(self, document: Row) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def documents(self) -> list[Row]:
+            here = f"http://{self.headers['Host']}"
+            found = [item.to_dict(include_self_link=False, transform_hrefs=False) for item in items]
+            for one in found:
+                address = f"{here}/collections/all/items/{one['id']}"
+                one["links"] = [{"rel": "self", "href": address, "type": "application/geo+json"}]
+            return found
+
+        def do_GET(self) -> None:
+            here = f"http://{self.headers['Host']}"
+            if "/items/" in self.path:
+                self.answer(next(one for one in self.documents() if self.path.endswith(f"/{one['id']}")))
+                return
+            search = {"rel": "search", "href": f"{here}/search", "type": "application/geo+json", "method": "POST"}
+            links = [{"rel": "self", "href": f"{here}/"}, {"rel": "root", "href": f"{here}/"}, search]
+            conforms = [f"https://api.stacspec.org/v1.0.0/{name}" for name in ("core", "item-search")]
+            document = {"type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "for tests"}
+            self.answer({**document, "conformsTo": conforms, "links": links})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer({"type": "FeatureCollection", "features": self.documents(), "links": []})
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    pytest.importorskip("pystac_client")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_items_of_an_api_are_named_by_where_they_are(api: str) -> None:
+    finder = CatalogFinder(api, "2024-06", collections=["all"], allow_remote=True)
+    found = finder.find(REGION, "EPSG:4326")
+    assert found.optical == (f"{api}collections/all/items/west", f"{api}collections/all/items/east")
+    assert found.sar == (f"{api}collections/all/items/radar",)
+    item = read_item(found.optical[0])
+    assert isinstance(item, pystac.Item)
+    assert item.id == "west"
+    message(lambda: CatalogFinder(api, "2024-06"), "read over the network")
+
+
+@pytest.mark.parametrize(
+    ("path", "item"),
+    [
+        ("scenes/item.json", True),
+        ("https://example.org/collections/s2/items/S2A_1", True),
+        ("https://example.org/collections/s2/items/S2A_1?key=a/b", True),
+        ("https://example.org/collections/s2/items/S2A_1.tif", False),
+        ("https://example.org/collections/s2/items/S2A_1/B04", False),
+        ("collections/s2/items/S2A_1", False),
+    ],
+)
+def test_where_items_are(path: str, item: bool) -> None:
+    assert names_item(path) is item
+
+
+def test_an_item_without_an_address_is_refused(tmp_path: Path) -> None:
+    item = item_of("west", 9, 12, 1, "sentinel-2a")
+    message(lambda: _of_item(item, "optical"), "STAC item west: it doesn't say where it can be read again")
