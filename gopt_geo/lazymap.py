@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.errors import GoptGeoError, PackError
 from gopt_geo.grid import Window
+from gopt_geo.inference.execution import Execution
 from gopt_geo.maparrays import MapPixels, as_dataset, map_pixels
 from gopt_geo.maprequest import MapRequest
 from gopt_geo.openmap import OpenMap, open_map
@@ -60,7 +61,8 @@ class LazyMap:
         held = _held(self)
         with held.lock, bounded_gdal_cache():
             opened = held.open(self)
-            return map_pixels(opened, Window(row, col, height, width), probabilities=self.probabilities)[0]
+            with _alone(opened.pack_model.execution):
+                return map_pixels(opened, Window(row, col, height, width), probabilities=self.probabilities)[0]
 
 
 @dataclass
@@ -88,6 +90,12 @@ class _Held:
 
 _OPEN: OrderedDict[str, _Held] = OrderedDict()
 _OPENING = threading.Lock()
+_GRAPHS = threading.Lock()
+
+
+def _alone(execution: Execution) -> AbstractContextManager[object]:
+    """Keep blocks of several maps apart where the model runs as a CUDA graph: its buffers are the next run's, too."""
+    return _GRAPHS if execution.compiled and execution.device.type == "cuda" else nullcontext()
 
 
 def _held(lazy: LazyMap) -> _Held:

@@ -233,9 +233,11 @@ def open_map(
             check(scene)
         notices += [*check_resolution(scene, meta, first, request.allow_resolution), *execution.notices]
         own = load(request, pack, options, execution)
+        augmented = AugmentedModel(own, own.model.backbone.patch_size, request.scales, request.augment)
+        edges = tuple(augmented.sizes(options.tile_size))
         if request.batch_size == "auto":
-            options = replace(options, batch_size=_batch_size(own, scene, options))
-        model, edges, memory = _averaged(request, own, options)
+            options = replace(options, batch_size=_batch_size(own, scene, options, max(edges)))
+        model, memory = _averaged(request, own, augmented, options)
         tags = _tags(request, pack, options, scene, execution) | placement.tags
         tags |= {"GOPT_GEO_AOI": request.area.name} if request.area is not None else {}
         settled = replace(
@@ -274,8 +276,11 @@ def _place(request: MapRequest, meta: PackMeta) -> Placement:
     )
 
 
-def _batch_size(model: PackModel, scene: Scene, options: TileOptions) -> int:
-    """Return the batch where none is asked for, within a quarter of the ceiling's memory, or half of what is free."""
+def _batch_size(model: PackModel, scene: Scene, options: TileOptions, edge: int) -> int:
+    """Return the batch where none is asked for, within a quarter of the ceiling's memory, or half of what is free.
+
+    Tiles that are averaged over sizes must fit at the largest of them, whose edge is `edge`.
+    """
     if options.max_memory is not None:
         memory: int | None = max(options.max_memory - resident_memory() - FIRST_USE - GDAL_CACHE, 0) // 4
     else:
@@ -283,19 +288,19 @@ def _batch_size(model: PackModel, scene: Scene, options: TileOptions) -> int:
         memory = free // 2 if free is not None else None
     plan = TilePlan(scene.shape, options.tile_size, options.overlap)
     with model.execution.in_force():
-        return choose_batch_size(model, scene.modalities, plan, memory=memory)
+        return choose_batch_size(model, scene.modalities, plan, edge=edge, memory=memory)
 
 
-def _averaged(request: MapRequest, model: PackModel, options: TileOptions) -> tuple[TileModel, tuple[int, ...], int]:
-    """Return what averages over the model, if anything does, else itself; its edges; what a forward pass takes."""
+def _averaged(
+    request: MapRequest, model: PackModel, augmented: AugmentedModel, options: TileOptions
+) -> tuple[TileModel, int]:
+    """Return what averages over the model, if anything is averaged, else itself; and what a forward pass takes."""
     size, batch = options.tile_size, options.batch_size
     check_tiles(model, size, batch, f"--tile-size {size}")
-    augmented = AugmentedModel(model, model.model.backbone.patch_size, request.scales, request.augment)
     if augmented.passes == 1 and request.scales == (1.0,):
-        return model, (size,), model.working_memory(size, batch)
-    edges = tuple(augmented.sizes(size))
-    check_tiles(model, max(edges), batch, f"--scales {max(request.scales):g}")
-    return augmented, edges, augmented_memory(model, augmented, size, batch, model.band_count)
+        return model, model.working_memory(size, batch)
+    check_tiles(model, max(augmented.sizes(size)), batch, f"--scales {max(request.scales):g}")
+    return augmented, augmented_memory(model, augmented, size, batch, model.band_count)
 
 
 def _tags(request: MapRequest, pack: Pack, options: TileOptions, scene: Scene, execution: Execution) -> dict[str, str]:

@@ -334,8 +334,10 @@ def test_the_batch_may_take_a_quarter_of_the_ceiling_or_half_of_what_is_free(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowed: list[int | None] = []
+    edges: list[int] = []
 
-    def choose(*_: object, memory: int | None) -> int:
+    def choose(*_: object, edge: int, memory: int | None) -> int:
+        edges.append(edge)
         allowed.append(memory)
         return 2
 
@@ -348,3 +350,5 @@ def test_the_batch_may_take_a_quarter_of_the_ceiling_or_half_of_what_is_free(
     assert allowed == [3 << 30, ((2 << 30) - fixed) // 4]
     run("asked.tif", batch_size=3)
     assert len(allowed) == 2
+    run("averaged.tif", tile_size=64, scales=(0.5, 1.5))
+    assert edges[2:] == [96], "of tiles that are averaged over sizes the largest decides"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from collections.abc import Callable
@@ -12,12 +13,15 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+import torch
 import xarray as xr
 
 import gopt_geo
 from gopt_geo import lazymap, openmap, sharedmodels
 from gopt_geo.errors import GoptGeoError, PackError
 from gopt_geo.grid import corner_distance, grid_of
+from gopt_geo.inference.execution import Execution
+from gopt_geo.maparrays import MapPixels
 from gopt_geo.maprequest import MapRequest
 from gopt_geo.prediction import PredictReport
 from gopt_geo.scene.arraysource import ArraySource
@@ -160,6 +164,34 @@ def test_only_what_is_computed_is_made_and_read(ask: Ask, scene: Files, monkeypa
     assert len(made) == 1, "both variables share their block"
     assert read
     assert sum(1 for window in made if window.row == 0 and window.col == 0) == 1
+
+
+@pytest.mark.parametrize(("device", "most"), [("cuda", 1), ("cpu", 2)])
+def test_maps_of_a_model_that_is_a_cuda_graph_are_made_in_turn(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, device: str, most: int
+) -> None:
+    maps = [ask(chunks=1000), ask(chunks=1000)]
+    dask.compute(*maps, scheduler="synchronous")
+    running, seen = 0, []
+    both = threading.Barrier(2)
+
+    def watched(opened: Any, window: Any, **_: Any) -> Any:
+        nonlocal running
+        running += 1
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        seen.append(running)
+        running -= 1
+        empty = np.zeros(window.shape, np.uint8)
+        return MapPixels(empty, empty, None), None
+
+    for held in lazymap._OPEN.values():
+        assert held.opened is not None
+        model = held.opened.pack_model
+        monkeypatch.setattr(model, "execution", Execution(torch.device(device), compiled=True))
+    monkeypatch.setattr(lazymap, "map_pixels", watched)
+    dask.compute(*maps, scheduler="threads", num_workers=2)
+    assert max(seen) == most
 
 
 def test_the_model_is_loaded_once_in_a_process(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,13 @@ _SHARE = 0.6  # of a GPU's free memory that a batch may take: others use it too,
 
 
 def choose_batch_size(
-    model: PackModel, modalities: Sequence[str], plan: TilePlan, *, width: int | None = None, memory: int | None = None
+    model: PackModel,
+    modalities: Sequence[str],
+    plan: TilePlan,
+    *,
+    edge: int | None = None,
+    width: int | None = None,
+    memory: int | None = None,
 ) -> int:
     """Return a power of two: the least batch that keeps the device busy, halved until it fits.
 
@@ -33,17 +39,20 @@ def choose_batch_size(
         Those that the scene has.
     plan
         The scene's tiles; there are never more slots in a batch than could be filled.
+    edge
+        Of the tiles as the model sees them, in pixels, the largest where several sizes are averaged; the plan's if
+        None.
     width
         Of the rows that are blended, in pixels; the scene's if None.
     memory
         Bytes of main memory that batches may take; None: no bound.
     """
-    kind, edge = model.device.type, plan.tile_size
+    kind, edge = model.device.type, plan.tile_size if edge is None else max(edge, plan.tile_size)
     tokens = (edge // model.model.backbone.patch_size) ** 2
     wanted = min(_power_above(-(-LEAST_TOKENS[kind] // tokens)), _power_above(plan.rows * plan.cols), _MOST[kind])
     if kind == "cuda":
-        blended = 4 * model.num_classes * edge * (width if width is not None else plan.shape[1])
-        wanted = min(wanted, _fitting(model, modalities, blended))
+        blended = 4 * model.num_classes * plan.tile_size * (width if width is not None else plan.shape[1])
+        wanted = min(wanted, _fitting(model, modalities, edge, blended))
     while memory is not None and wanted > 1 and _main_memory(model, edge, wanted) > memory:
         wanted //= 2
     return wanted
@@ -61,7 +70,7 @@ def _main_memory(model: PackModel, edge: int, size: int) -> int:
     return working + (LOOKAHEAD + 2) * size * tile
 
 
-def _fitting(model: PackModel, modalities: Sequence[str], blended: int) -> int:
+def _fitting(model: PackModel, modalities: Sequence[str], edge: int, blended: int) -> int:
     """Return the largest power of two whose pass fits on the GPU, by the peaks of passes of one tile and of two."""
     device, peaks = model.device, []
     torch.cuda.empty_cache()
@@ -69,7 +78,7 @@ def _fitting(model: PackModel, modalities: Sequence[str], blended: int) -> int:
     try:
         for size in (1, 2):
             torch.cuda.reset_peak_memory_stats(device)
-            model.run_empty(modalities, size, model.tile_size, eager=True)
+            model.run_empty(modalities, size, edge, eager=True)
             peaks.append(torch.cuda.max_memory_allocated(device) - before)
     except RuntimeError as error:
         if not ran_out_of_memory(error):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from rasterio.io import DatasetReader
 
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import Window
+from gopt_geo.scene.tiffblocks import block_count, block_offsets, block_sizes
 
 __all__ = ["WrittenBlocks", "check_complete"]
 
@@ -64,31 +64,22 @@ def check_complete(path: Path, written: WrittenBlocks | None, subject: Path) -> 
     size = path.stat().st_size
     with rasterio.open(path) as dataset:
         levels = len(dataset.overviews(1))
-        lost = sum(_lost(dataset, size, written.there if written is not None else None))
+        lost = _lost(dataset, size, written.there if written is not None else None)
     for level in range(levels):
         with rasterio.open(path, overview_level=level) as overview:
-            anywhere = np.zeros(_blocks(overview), np.bool_) if written is not None else None
-            lost += sum(_lost(overview, size, anywhere))
+            anywhere = np.zeros(block_count(overview, 1), np.bool_) if written is not None else None
+            lost += _lost(overview, size, anywhere)
     if lost:
         found = f"GDAL can't write it ({lost} of its blocks are missing or cut off)"
         raise OutputError(subject, found, "see whether the disk is full, or write elsewhere")
 
 
-def _blocks(dataset: DatasetReader) -> tuple[int, int]:
-    height, width = dataset.block_shapes[0]
-    return -(-dataset.height // height), -(-dataset.width // width)
-
-
-def _lost(dataset: DatasetReader, size: int, needed: NDArray[np.bool_] | None) -> Iterator[bool]:
-    """Tell of each block whether it is needed and missing, or cut off."""
-    rows, cols = _blocks(dataset)
+def _lost(dataset: DatasetReader, size: int, needed: NDArray[np.bool_] | None) -> int:
+    """Count the blocks that are needed (None: all are) and missing, or cut off."""
+    lost = 0
     one_for_all = dataset.profile.get("interleave") == "pixel"
     for band in dataset.indexes[:1] if one_for_all else dataset.indexes:
-        for row in range(rows):
-            for col in range(cols):
-                start = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band)
-                count = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=band)
-                if start is None or count is None:
-                    yield needed is None or bool(needed[row, col])
-                else:
-                    yield int(start) + int(count) > size
+        offsets, sizes = block_offsets(dataset, band), block_sizes(dataset, band)
+        missing = (offsets == 0) | (sizes == 0)
+        lost += int(np.count_nonzero(np.where(missing, True if needed is None else needed, offsets + sizes > size)))
+    return lost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from gopt_geo.grid import Window
+from gopt_geo.scene.tiffblocks import block_count, block_offsets
 
 __all__ = ["BlockFootprint", "Footprint", "surely_blank", "written_blocks"]
 
@@ -78,19 +78,12 @@ def written_blocks(dataset: DatasetReader, band: int, nodata: Any) -> BlockFootp
     dtype = np.dtype(dataset.dtypes[band - 1])
     if dataset.driver != "GTiff" or nodata is None or not _holds(dtype, nodata):
         return None
-    height, width = dataset.block_shapes[band - 1]
-    rows, cols = -(-dataset.height // height), -(-dataset.width // width)
+    rows, cols = block_count(dataset, band)
     if rows * cols > _MOST_BLOCKS:
         return None
-    offsets = (
-        dataset.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band) for y in range(rows) for x in range(cols)
-    )
-    written = np.fromiter((_is_offset(text) for text in offsets), np.bool_, rows * cols).reshape(rows, cols)
+    written = block_offsets(dataset, band) > 0
+    height, width = dataset.block_shapes[band - 1]
     return None if written.all() else BlockFootprint(written, (height, width))
-
-
-def _is_offset(text: str | None) -> bool:
-    return text is not None and re.fullmatch(r"0+", text) is None
 
 
 def _holds(dtype: np.dtype[Any], nodata: float) -> bool:

@@ -43,6 +43,16 @@ def test_it_is_halved_until_it_fits(make):
         assert size == 1 or model.working_memory(64, size) <= mib << 20
 
 
+def test_tiles_that_are_averaged_fit_at_their_largest(make):
+    model, plan = make(64), TilePlan((9000, 9000), 64, 0)
+    assert choose_batch_size(model, NAMES, plan, edge=128) == 4
+    assert choose_batch_size(model, NAMES, plan, edge=32) == choose_batch_size(model, NAMES, plan) == 16
+    memory = 30 << 20
+    size = choose_batch_size(model, NAMES, plan, edge=128, memory=memory)
+    assert size < choose_batch_size(model, NAMES, plan, memory=memory)
+    assert size == 1 or model.working_memory(128, size) <= memory
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_takes_what_fits(make):
     model, plan = make(512, "cuda"), TilePlan((9000, 9000), 512, 64)
