@@ -2,7 +2,7 @@
 #   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
 #   make test          the installation of what the tests need, and all tests
 #   make ablation, make model-costs, make coregistration, make area-estimates, make tiling, make inference,
-#   make terratorch    the long benchmarks
+#   make inference-memory, make terratorch    the long benchmarks
 #   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
 
 # The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
@@ -20,7 +20,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 
-.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling inference terratorch clean
+.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling inference inference-memory terratorch clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -34,6 +34,7 @@ help:
 	@echo "make area-estimates    the benchmark of areas' confidence intervals, on simulated samples"
 	@echo "make tiling  the benchmark of tiles, overlap, blending and averaging, on simulated scenes"
 	@echo "make inference, make terratorch    the benchmarks of prediction: its budgets; against TerraTorch (TERRATORCH=its Python)"
+	@echo "make inference-memory    the benchmark of prediction's memory: a taller scene, and a huge sparse one"
 	@echo "make clean   remove $(VENV)/, demo/ and caches"
 	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
 
@@ -90,6 +91,10 @@ tiling: $(VENV)/.installed-dev
 # End to end, half-empty scenes, one map however it is made, precisions, stages: most of an hour of one core.
 inference: $(VENV)/.installed-dev
 	$(ENVIRONMENT) $(BIN)/python benchmarks/inference.py --json benchmarks/results/inference.json
+
+# Peak memory of a scene 16 times as tall, and of 40,000 x 60,000 pixels with data in a few places: some 15 minutes.
+inference-memory: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/inference_memory.py --json benchmarks/results/inference_memory.json
 
 # TERRATORCH is a Python of another environment, which has TerraTorch: it pins versions of its own.
 TERRATORCH ?= /tmp/terratorch/bin/python

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 
 from benchmarkmodule import BENCHMARKS
 
@@ -87,3 +88,36 @@ def test_maps_of_the_two_are_compared_by_class(benchmark: Any, tmp_path: Path) -
 def test_a_rival_that_fails_ends_the_benchmark(benchmark: Any) -> None:
     with pytest.raises(SystemExit, match="failed:"):
         benchmark("against_terratorch").run_once([sys.executable, "-c", "raise ValueError('no TerraTorch')"])
+
+
+def test_memory_is_measured_shown_and_written(tmp_path: Path) -> None:
+    target = tmp_path / "memory.json"
+    command = [sys.executable, BENCHMARKS / "inference_memory.py", "--quick", "--json", target]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+    document = json.loads(target.read_text())
+    (taller,), (sparse,) = document["taller"], document["sparse"]
+    base, tall = taller["rows"]["base: 96 rows"], taller["rows"]["16 times as tall: 1536 rows"]
+    assert tall["forwarded"] > 10 * base["forwarded"] > 0
+    assert taller["rows"]["taller / base"]["peak"] == pytest.approx(tall["peak MiB"] / base["peak MiB"], rel=1e-3)
+    rows = sparse["rows"]
+    assert 0 < rows["predict"]["forwarded"] < rows["predict"]["tiles"]
+    assert 0 < rows["model loaded"]["own MiB"] < rows["model loaded"]["held MiB"]
+    above = rows["predict"]["peak MiB"] - rows["model loaded"]["held MiB"]
+    assert rows["above the model"]["peak MiB"] == pytest.approx(above, rel=0.02)
+
+
+def test_a_pattern_is_written_where_it_should_be(benchmark: Any, tmp_path: Path) -> None:
+    module = benchmark("memory.scenes")
+    assert {(0, 0), (1, 1), (0, 2), (2, 3)} <= set(module.places(1800, 2000, 5))
+    pair = module.write_pair(tmp_path, 1100, 1300, patches=[(0, 0), (1, 2)])
+    with rasterio.open(pair.optical) as optical, rasterio.open(pair.sar) as sar:
+        pixels = optical.read(1)
+        there = (pixels != optical.nodata).nonzero()
+        assert set(zip(there[0] // 512, there[1] // 512, strict=True)) == {(0, 0), (1, 2)}
+        assert str(sar.crs) != str(optical.crs)
+        # SAR lies under all that the optical image shows.
+        xs, ys = rasterio.transform.xy(optical.transform, [5, 500, 1000], [5, 500, 1290])
+        places = rasterio.warp.transform(optical.crs, sar.crs, xs, ys)
+        assert all(value[0] != sar.nodata for value in sar.sample(zip(*places, strict=True)))

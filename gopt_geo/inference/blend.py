@@ -22,7 +22,7 @@ BlendKind = Literal["hann", "linear", "gaussian", "none"]
 FLOOR = 1e-3
 """Least weight along one axis, next to a largest of 1: no pixel rests on a weight that rounds to nothing."""
 EMIT_ROWS = 128
-EMIT_BYTES = 32 << 20
+EMIT_BYTES = 8 << 20
 """Most rows, and bytes of them, that are handed on at once: what waits for the sink stays small beside the sums."""
 
 

@@ -14,6 +14,7 @@ from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import Window
 from gopt_geo.inference.blend import BandAccumulator, BlendedRows, BlendKind, blend_window
 from gopt_geo.inference.forward import Forwarder, TileModel
+from gopt_geo.inference.heap import HeapTrimmer
 from gopt_geo.inference.memory import MemoryNeed, column_strips, memory_errors
 from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, WatchedSource, read_tiles, used_modalities
 from gopt_geo.inference.tiles import TilePlan
@@ -44,7 +45,7 @@ class TileOptions:
     device
         Where the model runs and overlaps are summed.
     write_ahead
-        Bands of finished rows, of up to 128 rows and 32 MiB, that the sink may be behind. The sink is then called in
+        Bands of finished rows, of up to 128 rows and 8 MiB, that the sink may be behind. The sink is then called in
         a thread of its own, always the same one, and the model runs meanwhile. 0 calls it in the caller's thread.
 
     Raises
@@ -158,6 +159,7 @@ def _blend(
     tick: Callable[[TileData], None],
 ) -> None:
     """Sum the results strip by strip, tile row by tile row; empty each row into the sink when complete."""
+    trim = HeapTrimmer()
     for strip in strips:
         band = new_band(strip)
         rows, cols = plan.touching(strip)
@@ -169,6 +171,7 @@ def _blend(
                 tick(tile)
             for finished in band.finish(row):
                 sink(finished)
+            trim()
 
 
 def run_tiles(
@@ -271,6 +274,7 @@ def run_tiles(
         )
         with RowWriter(deliver, options.write_ahead) as writer, closing(tiles):
             _blend(plan, strips, forwarder.run(tiles), new_band, writer, tick)
+    HeapTrimmer().now()  # what comes next, the conversion of what was written, has memory needs of its own
     if isinstance(source, WatchedSource):
         source.check_unchanged()
     return RunReport(
