@@ -27,6 +27,7 @@ __all__ = [
     "input_name",
     "is_array",
     "is_item",
+    "is_one_url",
     "names_item",
     "read_item",
     "source_name",
@@ -148,7 +149,7 @@ def _by_path(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
     text = address(path)
     place = Path(path)
     if text.startswith("/vsi") or is_remote(text):
-        return _named(text.split(",")) if "," in text and not _one_url(text) else None
+        return _named(text.split(",")) if "," in text and not is_one_url(text) else None
     if place.is_dir():
         return read_safe(place).bands if is_safe(place) else _in_folder(place)
     if place.exists():
@@ -166,7 +167,7 @@ def _by_path(path: str | PathLike[str]) -> tuple[BandFile, ...] | None:
     return None
 
 
-def _one_url(text: str) -> bool:
+def is_one_url(text: str) -> bool:
     """Tell whether text with a comma is one URL all the same: a list's further parts are URLs, or paths to rasters."""
     further = text.split(",")[1:]
     return not all(is_remote(part.strip()) or Path(part).suffix.casefold() in _ENDINGS for part in further)
