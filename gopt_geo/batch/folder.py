@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -78,7 +76,7 @@ class BatchFolder:
 
         Raises
         ------
-        BatchError
+        OutputError
             If it can't be written.
         """
         from gopt_geo.batch.regions import write_regions
@@ -86,15 +84,7 @@ class BatchFolder:
         if not regions:
             self.failures.unlink(missing_ok=True)
             return None
-        part = self.failures.with_name(f".{_FAILURES}.part")
-        try:
-            write_regions(part, [replace(region) for region in regions])
-            part.replace(self.failures)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            reason = error.strerror or str(error)
-            raise BatchError(self.failures, f"can't be written ({reason})", "free some space") from error
+        write_regions(self.failures, regions)
         return self.failures
 
     def _release(self) -> None:

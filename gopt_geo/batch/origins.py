@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gopt_geo.batch.regionfile import FeatureFault
+from gopt_geo.batch.regionpaths import PathReader, leaves_disk
 from gopt_geo.errors import SourceError
 from gopt_geo.scene.bandfiles import Source, band_files, is_item, read_item
-from gopt_geo.scene.remote import is_remote, shown
+from gopt_geo.scene.remote import shown
 
 __all__ = ["check_origin", "named_source"]
 
@@ -28,19 +30,14 @@ def named_source(text: str, folder: Path, subject: str, allow_remote: bool) -> s
     Raises
     ------
     SourceError
-        If it is empty, or on a server and may not be.
+        If it is empty, or on a server and may not be; a STAC item, if its rasters are.
     """
-    text = text.strip()
-    if not text or "\0" in text:
+    if not text.strip():
         raise SourceError(subject, "it names no raster", "give a path")
-    if is_remote(text) or text.startswith("/vsi"):
-        if not allow_remote:
-            raise SourceError(subject, f"it names {shown(text)}, which is read over the network", "use --allow-remote")
-        return text
-    if "," not in text or (folder / text).exists():
-        return str(folder / text)
-    parts = [part.strip() for part in text.split(",")]
-    return ",".join(named_source(part, folder, subject, allow_remote) for part in parts)
+    try:
+        return PathReader(folder.absolute(), allow_remote=allow_remote).raster(text)
+    except FeatureFault as fault:
+        raise SourceError(subject, fault.found, fault.remedy) from fault
 
 
 def check_origin(source: Source, subject: str, allow_remote: bool) -> None:
@@ -56,7 +53,7 @@ def check_origin(source: Source, subject: str, allow_remote: bool) -> None:
     item = read_item(source)
     if not is_item(item):
         return
-    far = next((file.path for file in band_files(item) or () if is_remote(file.path) or "/vsi" in file.path), None)
+    far = next((file.path for file in band_files(item) or () if leaves_disk(file.path)), None)
     if far is not None:
         found = f"STAC item {item.id} names {shown(far)}, which is read over the network"
         raise SourceError(subject, found, "use --allow-remote")

@@ -10,6 +10,7 @@ __all__ = ["alike", "id_fault"]
 _BYTES = 200  # of 255 that file systems allow: an ending and the name of a hidden folder come on top
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE | re.DOTALL)
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
+_OURS = re.compile(r"(failures|manifest|mosaic)|.*\.(confidence|probabilities)", re.IGNORECASE | re.DOTALL)
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -26,6 +27,7 @@ def id_fault(text: str) -> str | None:
         (text.startswith((".", "-")), f"it begins with {text[:1]!r}"),
         (_FORBIDDEN.search(text) is not None, 'it holds one of < > : " | ? *, which not all file systems take'),
         (_RESERVED.fullmatch(text) is not None, "Windows reserves this name"),
+        (_OURS.fullmatch(text) is not None, "files of the batch itself are called so"),
         (len(text.encode("utf-8", "replace")) > _BYTES, f"it is longer than {_BYTES} bytes"),
     )
     return next((why for wrong, why in checks if wrong), None)

@@ -11,10 +11,10 @@ from typing import Any
 
 from gopt_geo.batch.regionfile import FeatureFault
 from gopt_geo.errors import SourceError
-from gopt_geo.scene.bandfiles import is_item, is_one_url, read_item
+from gopt_geo.scene.bandfiles import is_item, is_one_url, names_item, read_item, source_name
 from gopt_geo.scene.remote import address, is_remote, shown
 
-__all__ = ["PathReader"]
+__all__ = ["PathReader", "leaves_disk"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
 _HANDLER = re.compile(r"/vsi([A-Za-z0-9_]*)(/?)")
@@ -62,12 +62,12 @@ class PathReader:
             If it can't be taken.
         """
         text = _clean(text)
-        if _is_address(text):
+        if leaves_disk(text):
             if "," not in text or is_one_url(text):
                 return self._address(text)
             return ",".join(self._part(part.strip()) for part in text.split(","))
         path = os.path.join(self._folder, text)  # noqa: PTH118  # pathlib would change a pattern or a list
-        if text.casefold().endswith(".json"):
+        if names_item(text):
             self._check_item(path)
         if any(letter in text for letter in "*?[") and not os.path.lexists(path):
             return os.path.join(glob.escape(str(self._folder)), text)  # noqa: PTH118
@@ -86,7 +86,7 @@ class PathReader:
         if not isinstance(value, str):
             raise FeatureFault(f"{value!r:.60} is no path", "write it as text")
         text = _clean(value)
-        if _is_address(text):
+        if leaves_disk(text):
             raise FeatureFault(f"{shown(text)} isn't on this machine's disk", "copy it there, and name the copy")
         return os.path.join(self._folder, text)  # noqa: PTH118
 
@@ -94,7 +94,7 @@ class PathReader:
         """Return one path of a list with commas in between."""
         if not text:
             raise FeatureFault("a path is missing in the list", "write it as B04.tif,B03.tif")
-        if _is_address(text):
+        if leaves_disk(text):
             return self._address(text)
         if "," in str(self._folder) and not os.path.isabs(text):  # noqa: PTH117
             found = f"the folder {self._folder} has a comma in its name, and the files are a list with commas"
@@ -124,7 +124,7 @@ class PathReader:
         if path not in self._items:
             self._items[path] = _afar(path)
         if self._items[path] is not None:
-            raise FeatureFault(f"the STAC item {path} names {self._items[path]}", _ALLOW)
+            raise FeatureFault(f"{self._items[path]}, which isn't on this machine's disk", _ALLOW)
 
 
 def _listed(value: Any) -> list[str]:
@@ -158,15 +158,17 @@ def _flat(text: str) -> str:
     return "/" + os.path.normpath(text).lstrip("/") if text.startswith("/") else text
 
 
-def _is_address(text: str) -> bool:
+def leaves_disk(text: str) -> bool:
+    """Tell whether a path isn't one of this machine's disk: a URL or the like, or in a virtual file system of GDAL."""
     return _flat(text).startswith("/vsi") or is_remote(text) or _SCHEME.match(text) is not None
 
 
 def _afar(path: str) -> str | None:
-    """Return what a STAC item names that isn't on this machine's disk."""
+    """Say which asset of a STAC item isn't on this machine's disk, None if all are."""
     try:
         item = read_item(path)
     except SourceError:
         return None
     hrefs = [asset.href for asset in item.assets.values()] if is_item(item) else []
-    return next((shown(href) for href in hrefs if _is_address(href) and not href.startswith("file:")), None)
+    far = next((href for href in hrefs if leaves_disk(href)), None)
+    return None if far is None else f"{source_name(item)} names {shown(far)}"

@@ -168,7 +168,7 @@ def test_urls_need_leave(tmp_path: Path, ending: str) -> None:
         "https://example.org/o.tif",
         "s3://bucket/o.tif",
         "/vsicurl/https://example.org/o.tif",
-        "/vsizip/a.zip",
+        "/vsizip//a.zip",
     ):
         for text in (url, f"scenes/b4.tif,{url}"):
             index = write(tmp_path / f"i{ending}", [{**BOTH[0], "path": text}, BOTH[1]])
