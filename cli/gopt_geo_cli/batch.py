@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -223,12 +224,10 @@ def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> list[RegionResu
     plan, _ = checked.plan()  # what is wrong with it is told before processes are started, which takes seconds
     failed: list[RegionResult] = []
     counts = {"mapped": 0, "kept": 0}
-    with (
-        connect(**cluster) as client,
-        batch_display(len(plan.todo), client.dashboard_link) as show,
-        checked.run(client, tries=tries, progress=show) as results,
-    ):
-        for result in results:
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(**cluster)) if plan.todo else None
+        show = stack.enter_context(batch_display(len(plan.todo), client.dashboard_link if client is not None else None))
+        for result in stack.enter_context(checked.run(client, tries=tries, progress=show)):
             if result.status == "failed":
                 failed.append(result)
             else:

@@ -28,7 +28,7 @@ def connect(
     workers: int | None = None,
     cuda: bool = False,
     limit_memory: str | None = None,
-    dashboard: str | None = ":0",
+    dashboard: str = "127.0.0.1:0",
 ) -> Iterator[Client]:
     """Connect to a cluster, or start one of processes on this machine that ends with the context.
 
@@ -46,7 +46,7 @@ def connect(
     limit_memory
         Of each process that is started here, such as ``8GB``; one that needs more is ended, and its region fails.
     dashboard
-        Address of the web page that shows what the cluster does; None for none.
+        Address of the web page that shows what processes started here do; by default a free port of this machine alone.
 
     Raises
     ------
@@ -62,12 +62,12 @@ def connect(
             if scheduler_file is not None:
                 client = Client(scheduler_file=str(scheduler_file), timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
             else:
-                client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
+                client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             remedy = "check the address, and that dask scheduler runs there"
             raise BatchError(f"scheduler {name}", f"it doesn't answer ({reason})", remedy) from error
-        with client:  # type: ignore[no-untyped-call]
+        with client:
             yield client
         return
     with _local(workers, cuda, limit_memory, dashboard) as client:
@@ -95,7 +95,7 @@ def _check(
 
 
 @contextmanager
-def _local(workers: int | None, cuda: bool, limit_memory: str | None, dashboard: str | None) -> Iterator[Client]:
+def _local(workers: int | None, cuda: bool, limit_memory: str | None, dashboard: str) -> Iterator[Client]:
     """Start processes of one task at a time; the cores are shared out among them."""
     import dask
     from distributed import Client, LocalCluster
@@ -106,7 +106,7 @@ def _local(workers: int | None, cuda: bool, limit_memory: str | None, dashboard:
 
         with (
             LocalCUDACluster(threads_per_worker=1, dashboard_address=dashboard, memory_limit=limit or "auto") as gpus,
-            Client(gpus, set_as_default=False) as client,
+            Client(gpus, set_as_default=False) as client,  # type: ignore[no-untyped-call]
         ):
             yield client
         return

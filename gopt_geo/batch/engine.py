@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class Engine:
     _waiting: list[tuple[float, int, Job, int]] = field(default_factory=list)
     _number: int = 0
 
-    def run(self, jobs: Iterator[Job], begin: Callable[[Job], None], wait: Callable[[], None]) -> Iterator[Record]:
+    def run(self, jobs: Iterator[Job], begin: Callable[[Job], None], wait: Callable[[], None]) -> Generator[Record]:
         """Run jobs; yield a record of each when it is done with, in the order in which they end.
 
         Parameters

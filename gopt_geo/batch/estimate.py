@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import shapely
+from pyproj import Geod, Transformer
+
 from gopt_geo.batch.jobs import JobMaker
 from gopt_geo.batch.planning import Plan
-from gopt_geo.errors import GoptGeoError
 
 if TYPE_CHECKING:
     from gopt_geo.batch.regions import Region
@@ -70,12 +72,7 @@ def _pixels(region: Region, make: JobMaker) -> float | None:
     edge = make.pixel_size(region)
     if edge is None:
         return None
-    try:
-        west, south, east, north = _bounds(region)
-    except GoptGeoError:
-        return None
-    from pyproj import Geod
-
+    west, south, east, north = _bounds(region)
     geod = Geod(ellps="WGS84")
     middle = (south + north) / 2
     width = geod.line_length([west, (west + east) / 2, east], [middle] * 3)
@@ -85,8 +82,6 @@ def _pixels(region: Region, make: JobMaker) -> float | None:
 
 def _bounds(region: Region) -> tuple[float, float, float, float]:
     """Bounds in longitude and latitude."""
-    from pyproj import Transformer
-
     transformer = Transformer.from_crs(region.crs, "EPSG:4326", always_xy=True)
-    west, south, east, north = transformer.transform_bounds(*region.geometry.bounds)
+    west, south, east, north = transformer.transform_bounds(*shapely.bounds(region.geometry))
     return float(west), float(south), float(east), float(north)

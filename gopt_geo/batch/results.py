@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +89,7 @@ class BatchRun:
 
     plan: Plan
     folder: BatchFolder
-    _engine: Engine
+    _engine: Engine | None
     _make: JobMaker
     _progress: Callable[[BatchProgress], None] | None
     _stack: ExitStack
@@ -119,6 +119,19 @@ class BatchRun:
         self._stack.close()
 
     def _run(self) -> Generator[RegionResult]:
+        try:
+            for kept in self.plan.kept:
+                if kept.record["status"] != "done":
+                    self._failed.append(kept.region)
+                yield RegionResult(kept.region.id, kept.record["status"], True, kept.record)
+            if self._engine is not None:
+                yield from self._map(self._engine)
+            self.folder.write_failures(self._failed)
+        finally:
+            self._stack.close()
+
+    def _map(self, engine: Engine) -> Generator[RegionResult]:
+        """Map what is to be mapped, and write down what comes of it before it is told."""
         regions = {todo.region.id: todo.region for todo in self.plan.todo}
         counts = {"ended": 0, "failed": 0, "pixels": 0}
         begin = time.monotonic()
@@ -126,22 +139,16 @@ class BatchRun:
         def tell() -> None:
             if self._progress is not None:
                 seconds = time.monotonic() - begin
-                self._progress(
-                    BatchProgress(total=len(regions), seconds=seconds, workers=self._engine.workers, **counts)
-                )
+                self._progress(BatchProgress(total=len(regions), seconds=seconds, workers=engine.workers, **counts))
 
-        try:
-            for kept in self.plan.kept:
-                if kept.record["status"] != "done":
-                    self._failed.append(kept.region)
-                yield RegionResult(kept.region.id, kept.record["status"], True, kept.record)
-            with Manifest(self.folder.manifest) as manifest:
+        with Manifest(self.folder.manifest) as manifest:
 
-                def started(job: Job) -> None:
-                    manifest.append({"id": job.id, "status": "started", "digest": job.digest})
+            def started(job: Job) -> None:
+                manifest.append({"id": job.id, "status": "started", "digest": job.digest})
 
-                jobs = (self._make(todo.region, overwrite=todo.overwrite) for todo in self.plan.todo)
-                for record in self._engine.run(jobs, started, tell):
+            jobs = (self._make(todo.region, overwrite=todo.overwrite) for todo in self.plan.todo)
+            with closing(engine.run(jobs, started, tell)) as records:
+                for record in records:
                     manifest.append(record)
                     counts["ended"] += 1
                     counts["pixels"] += record.get("pixels", 0)
@@ -150,6 +157,3 @@ class BatchRun:
                         self._failed.append(regions[record["id"]])
                     tell()
                     yield RegionResult(record["id"], record["status"], False, record)
-            self.folder.write_failures(self._failed)
-        finally:
-            self._stack.close()

@@ -18,6 +18,7 @@ from gopt_geo.batch.manifest import read_manifest
 from gopt_geo.batch.planning import Plan, make_plan
 from gopt_geo.batch.results import BatchProgress, BatchRun
 from gopt_geo.batch.work import map_region
+from gopt_geo.errors import BatchError
 from gopt_geo.paths import StrPath
 
 if TYPE_CHECKING:
@@ -64,20 +65,31 @@ class Batch:
 
     def run(
         self,
-        client: Client,
+        client: Client | None,
         *,
         tries: int = 3,
         progress: Callable[[BatchProgress], None] | None = None,
         work: Work = map_region,
     ) -> BatchRun:
-        """Begin; see `gopt_geo.batch.run`."""
+        """Begin; see `gopt_geo.batch.run`. Without a client nothing may be left to do.
+
+        Raises
+        ------
+        BatchError
+            If something is, and for what else `run` says.
+        """
         with ExitStack() as stack:
             stack.enter_context(self.folder)
             records = read_manifest(self.folder.manifest)
             plan = make_plan(self.regions, self.make, records, retry_failed=self.retry_failed, overwrite=self.overwrite)
+            engine = None
             if plan.todo:
+                if client is None:
+                    found = f"{len(plan.todo)} regions are to be mapped, and there is no cluster"
+                    raise BatchError(self.folder.path, found, "run again")
                 check_workers(client, gopt_geo.__version__, self.make.packs())
-            return BatchRun(plan, self.folder, Engine(client, work, tries), self.make, progress, stack.pop_all())
+                engine = Engine(client, work, tries)
+            return BatchRun(plan, self.folder, engine, self.make, progress, stack.pop_all())
 
 
 def prepare(
