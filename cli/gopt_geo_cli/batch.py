@@ -51,7 +51,7 @@ from gopt_geo_cli.say import say_notices, say_written
 
 if TYPE_CHECKING:
     from gopt_geo.batch.results import RegionResult
-    from gopt_geo.batch.run import Batch
+    from gopt_geo.batch.running import Batch
 
 __all__ = ["batch"]
 
@@ -98,6 +98,31 @@ def batch(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let REGIONS name URLs: it decides then what workers ask for.")
     ] = False,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|PATH",
+            help="Where the scenes of regions that name none are found: an index of footprints (.parquet, .gpkg,"
+            " .geojson), or a STAC catalogue; docs/batch.md.",
+        ),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="With --catalog, when: 2024-06-01/2024-06-30, a day, a month or a year.")
+    ] = None,
+    max_cloud: Annotated[
+        float | None, typer.Option(help="With --catalog, most cloud cover in percent; else 20.")
+    ] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="With --catalog of STAC, a collection to look into; may be repeated.")
+    ] = None,
+    mosaic: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="At the end, lay all maps together: .vrt, .tif or .gpkg (borders shared across regions); may be"
+            " repeated. All regions need one lattice (--grid FILE, or --crs) and the same classes.",
+        ),
+    ] = None,
     pack: PackOption = None,
     backbone_weights: BackboneWeightsOption = None,
     optical_bands: OpticalBandsOption = None,
@@ -178,14 +203,19 @@ def batch(
         "retry_failed": retry_failed,
         "overwrite": overwrite,
         "allow_remote": allow_remote,
+        "catalog": catalog,
+        "time": time,
+        "max_cloud": max_cloud,
+        "collections": collection,
         **{name: value for name, value in said.items() if value is not None},
     }
-    from gopt_geo.batch.run import prepare
+    from gopt_geo.batch.running import prepare
 
     checked = prepare(regions, **asked)
     if dry_run:
         _tell_plan(checked)
         return
+    replace = _check_mosaics(mosaic or [], products, overwrite)
     cluster = {
         "scheduler": scheduler,
         "scheduler_file": scheduler_file,
@@ -193,7 +223,9 @@ def batch(
         "cuda": cuda,
         "limit_memory": limit_memory,
     }
-    failed = _map(checked, cluster, tries)
+    done, failed = _map(checked, cluster, tries)
+    if mosaic:
+        _lay_together(checked, done, mosaic, replace)
     if failed:
         raise typer.Exit(_EXIT_FAILED)
 
@@ -216,13 +248,43 @@ def _tell_plan(checked: Batch) -> None:
         typer.echo("time and disk: not known before a region of this folder is finished")
 
 
-def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> list[RegionResult]:
-    """Run a batch, tell what came of it, and return the failures."""
+def _check_mosaics(mosaic: list[Path], products: str, overwrite: bool) -> bool:
+    """Refuse mosaics that couldn't be made at the end; return whether they replace files."""
+    from gopt_geo.batch.jobs import product_names
+    from gopt_geo.errors import BatchError
+
+    if not mosaic:
+        return False
+    from gopt_geo.batch.together import check_mosaics
+
+    if "tif" not in product_names(products):
+        raise BatchError(f"--mosaic {mosaic[0]}", "it is made of the regions' .tif", "add tif to --products")
+    return check_mosaics(mosaic, overwrite=overwrite)
+
+
+def _lay_together(checked: Batch, done: set[str], mosaic: list[Path], replace: bool) -> None:
+    """Lay the maps that there are together, in the order of their regions."""
+    from gopt_geo.batch.together import mosaic_maps
+
+    maps = [checked.folder.path / f"{region.id}.tif" for region in checked.regions if region.id in done]
+    missing = len(checked.regions) - len(maps)
+    if not maps:
+        say_notices(["warning: no region was mapped, and there is nothing to lay together"])
+        return
+    report = mosaic_maps(maps, mosaic, overwrite=replace)
+    if missing:
+        say_notices([f"warning: {missing} regions that failed are missing in what was laid together"])
+    say_written(report.outputs)
+
+
+def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> tuple[set[str], list[RegionResult]]:
+    """Run a batch, tell what came of it, and return the regions that are mapped, and the failures."""
     from gopt_geo.batch.clusters import connect
     from gopt_geo_cli.batchdisplay import batch_display, failure_lines
 
     plan, _ = checked.plan()  # what is wrong with it is told before processes are started, which takes seconds
     failed: list[RegionResult] = []
+    done: set[str] = set()
     counts = {"mapped": 0, "kept": 0}
     with ExitStack() as stack:
         client = stack.enter_context(connect(**cluster)) if plan.todo else None
@@ -231,9 +293,10 @@ def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> list[RegionResu
             if result.status == "failed":
                 failed.append(result)
             else:
+                done.add(result.id)
                 counts["kept" if result.kept else "mapped"] += 1
     say_notices(failure_lines(failed))
     told = f"{counts['mapped']} regions mapped, {counts['kept']} kept, {len(failed)} failed"
     say_notices([told + (f"; they are listed in {checked.folder.failures}" if failed else "")])
     say_written([checked.folder.manifest])
-    return failed
+    return done, failed

@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gopt_geo.batch.clusters import connect
+    from gopt_geo.batch.finding import open_finder
     from gopt_geo.batch.regions import Region, read_regions
     from gopt_geo.batch.results import BatchProgress, BatchRun, RegionResult
-    from gopt_geo.batch.run import run
+    from gopt_geo.batch.running import run
+    from gopt_geo.batch.together import mosaic_maps
 
-__all__ = ["BatchProgress", "BatchRun", "Region", "RegionResult", "connect", "read_regions", "run"]
+__all__ = [
+    "BatchProgress",
+    "BatchRun",
+    "Region",
+    "RegionResult",
+    "connect",
+    "mosaic_maps",
+    "open_finder",
+    "read_regions",
+    "run",
+]
 
 _ROOMS = {
     "BatchProgress": "results",
@@ -19,8 +31,10 @@ _ROOMS = {
     "Region": "regions",
     "RegionResult": "results",
     "connect": "clusters",
+    "mosaic_maps": "together",
+    "open_finder": "finding",
     "read_regions": "regions",
-    "run": "run",
+    "run": "running",  # a room called run would stand in the function's place once it is imported
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import shapely
@@ -31,7 +32,7 @@ from gopt_geo.search import MAX_CLOUD
 if TYPE_CHECKING:
     import pystac
 
-__all__ = ["CatalogFinder", "FoundScenes", "IndexFinder", "SceneFinder", "open_finder"]
+__all__ = ["CatalogFinder", "FoundScenes", "IndexFinder", "SceneFinder", "find_scenes", "open_finder"]
 
 _BOTH: tuple[Modality, ...] = ("optical", "sar")
 _CALLED = {"optical": "optical", "sar": "SAR"}
@@ -246,6 +247,35 @@ def open_finder(
         modalities=modalities,
         allow_remote=allow_remote,
     )
+
+
+def find_scenes(asked: Mapping[str, Any], area: str, crs: str) -> FoundScenes:
+    """Find the scenes of an area by a finder that the process keeps.
+
+    Parameters
+    ----------
+    asked
+        Keywords of `open_finder`, plain values.
+    area, crs
+        As WKT, and its CRS.
+
+    Raises
+    ------
+    SourceError
+        See `SceneFinder.find` and `open_finder`.
+    """
+    place = Path(str(asked["catalog"]))
+    state = place.stat() if place.is_file() else None
+    written = None if state is None else (state.st_size, state.st_mtime_ns)
+    return _kept_finder(json.dumps(dict(asked), sort_keys=True), written).find(shapely.from_wkt(area), crs)
+
+
+@lru_cache(maxsize=2)  # it may hold a million footprints
+def _kept_finder(asked: str, written: object) -> SceneFinder:
+    """Open a finder once; anew where its file was written since."""
+    del written
+    options = json.loads(asked)
+    return open_finder(options.pop("catalog"), **options)
 
 
 def _check_cloud(max_cloud: float) -> None:

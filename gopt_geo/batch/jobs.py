@@ -68,6 +68,8 @@ class Job:
         Further keywords of predict, the area among them; plain values.
     pack_sha256
         Of the pack that the worker must find.
+    catalog
+        Keywords of `gopt_geo.batch.finding.open_finder`, where the worker has to find the scenes; else None.
     version
         Of gopt-geo where the job was made; the worker's must be the same.
     overwrite
@@ -81,6 +83,7 @@ class Job:
     beside: Mapping[str, str]
     options: Mapping[str, Any]
     pack_sha256: str
+    catalog: Mapping[str, Any] | None = None
     version: str = field(default_factory=lambda: gopt_geo.__version__)
     overwrite: bool = False
 
@@ -99,6 +102,7 @@ class Job:
     def digest(self) -> str:
         """SHA-256 of all that decides what the results are, but for the inputs' content."""
         asked = [self.id, self.optical, self.sar, self.outputs, dict(self.beside), dict(self.options), self.pack_sha256]
+        asked += [] if self.catalog is None else [dict(self.catalog)]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -131,6 +135,9 @@ class JobMaker:
         Names of `PRODUCTS`.
     said
         Keywords of predict for all regions, the pack among them; a region's own go first.
+    catalog
+        Keywords of `gopt_geo.batch.finding.open_finder`, where regions that name no scenes shall find some; what is
+        looked for follows from the pack.
 
     Raises
     ------
@@ -138,7 +145,13 @@ class JobMaker:
         If a keyword isn't one for batches.
     """
 
-    def __init__(self, output: Path, products: Sequence[str], said: RegionOptions) -> None:
+    def __init__(
+        self,
+        output: Path,
+        products: Sequence[str],
+        said: RegionOptions,
+        catalog: Mapping[str, Any] | None = None,
+    ) -> None:
         for name in said:
             if name in _NOT_OF_REGIONS:
                 raise BatchError(name, "each region has its own", "leave it out")
@@ -146,11 +159,12 @@ class JobMaker:
         strange = sorted(set(said) - set(known))
         if strange:
             raise TypeError(f"there is no option {strange[0]!r}; the options are {', '.join(known)}")
-        self._output, self._products = output.absolute(), tuple(products)
+        self._output, self._products, self._catalog = output.absolute(), tuple(products), catalog
         self._said = {name: _plain(value) for name, value in said.items() if value is not None}
         self._pack: str | None = self._said.pop("pack", None)
         self._packs: dict[str | None, tuple[str | None, str]] = {}
         self._sizes: dict[str | None, float | None] = {}
+        self._modalities: dict[str | None, tuple[str, ...]] = {}
 
     def __call__(self, region: Region, *, overwrite: bool = False) -> Job:
         """Make the job of a region.
@@ -173,8 +187,16 @@ class JobMaker:
             beside={name: path for name, path in files.items() if name in _BESIDE},
             options=options,
             pack_sha256=sha256,
+            catalog=None if region.optical or region.sar else self._looked_for(region),
             overwrite=overwrite,
         )
+
+    def _looked_for(self, region: Region) -> dict[str, Any] | None:
+        """Return how a region's scenes are found."""
+        if self._catalog is None:
+            return None
+        known = self._modalities[region.pack]
+        return {**self._catalog, "modalities": [name for name in ("optical", "sar") if name in known]}
 
     def pixel_size(self, region: Region) -> float | None:
         """Return the edge of a region's pixels in metres: as asked for in a projected CRS, else the pack's; or None."""
@@ -196,6 +218,7 @@ class JobMaker:
             embedded = asked is None and not _pack_in_environment()
             path = None if embedded or pack.path is None else str(Path(pack.path).absolute())
             self._packs[named], self._sizes[named] = (path, pack.sha256), pack.meta.resolution_m
+            self._modalities[named] = tuple(pack.meta.modalities)
         return self._packs[named]
 
 

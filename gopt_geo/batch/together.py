@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gopt_geo.batch.mapset import MapSet
-from gopt_geo.errors import OutputError
+from gopt_geo.errors import OutputError, SourceError
 from gopt_geo.grid import Window, lattice
 from gopt_geo.outputs.blockpolygons import PolygonBatch, block_polygons
 from gopt_geo.outputs.cog import NODATA, CogWriter
@@ -23,8 +23,9 @@ from gopt_geo.outputs.legend import add_legend, palette
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
 from gopt_geo.outputs.vectors import write_features
 from gopt_geo.paths import StrPath, as_paths
+from gopt_geo.scene.rasterfile import open_raster
 
-__all__ = ["MOSAIC_ENDINGS", "MosaicReport", "mosaic_maps"]
+__all__ = ["MOSAIC_ENDINGS", "MosaicReport", "check_mosaics", "mosaic_maps"]
 
 MOSAIC_ENDINGS = (".vrt", *RASTER_ENDINGS, ".gpkg")
 """What maps are laid together in: a virtual mosaic, a COG, polygons."""
@@ -32,6 +33,7 @@ MOSAIC_ENDINGS = (".vrt", *RASTER_ENDINGS, ".gpkg")
 _PART = 2048  # pixels; edge of the windows in which maps are copied
 _AT_A_TIME = 50_000  # polygons
 _LAYER = "landcover"
+_MARK = "GOPT_GEO_MOSAIC"
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,47 @@ def mosaic_maps(
     return MosaicReport(tuple(finals), len(mapset.paths), (height, width), tuple(polygons))
 
 
+def check_mosaics(outputs: Sequence[StrPath], *, overwrite: bool = False) -> bool:
+    """Check, before regions are mapped, that mosaics can be written; return whether files have to be replaced.
+
+    A mosaic that was made here before may be replaced: it is made again of what there is.
+
+    Raises
+    ------
+    OutputError
+        If a path can't be written to, or another file stands there and `overwrite` isn't given.
+    """
+    there = [path for path in map(Path, outputs) if path.exists()]
+    for path in there:
+        if not overwrite and not _is_mosaic(path):
+            raise OutputError(path, "exists, and is no mosaic of maps", "use --overwrite or another path")
+    with Staging(overwrite=bool(there)) as staging:
+        for output in outputs:
+            staging.path(output, MOSAIC_ENDINGS)
+    return bool(there)
+
+
+def _is_mosaic(path: Path) -> bool:
+    """Tell whether a file says that it was made here."""
+    if path.suffix.lower() == ".gpkg":
+        import pyogrio
+        from pyogrio.errors import DataLayerError, DataSourceError
+
+        try:
+            said = pyogrio.read_info(path, layer=_LAYER)["layer_metadata"] or {}
+        except (DataLayerError, DataSourceError):
+            return False
+        return _MARK in said
+    try:
+        with open_raster(str(path), str(path), remote=False) as dataset:
+            return _MARK in dataset.tags()
+    except SourceError:
+        return False
+
+
 def _tags(mapset: MapSet) -> dict[str, str]:
     """Return what the maps say alike, and how many they are."""
-    return {**mapset.tags, "GOPT_GEO_MOSAIC": f"{len(mapset.paths)} maps; where they overlap, the first with data"}
+    return {**mapset.tags, _MARK: f"{len(mapset.paths)} maps; where they overlap, the first with data"}
 
 
 def _write_cog(mapset: MapSet, path: Path) -> None:
@@ -143,7 +183,7 @@ def _write_polygons(mapset: MapSet, path: Path) -> int:
             "area_m2": batch.areas,
         }
         crs = None if mapset.grid.crs is None else mapset.grid.crs.proj
-        write_features(path, batch.shapes, fields, crs, layer=_LAYER, append=count > 0)
+        write_features(path, batch.shapes, fields, crs, layer=_LAYER, append=count > 0, metadata=_tags(mapset))
         count += len(batch.shapes)
     return count
 

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,10 @@ def map_region(job: Job) -> Record:
     begin = time.monotonic()
     with _TURN:
         try:
+            job, told = _with_scenes(job, record)
             record["inputs"] = input_states(_input_files(job))
             record |= {"status": "done", **_predict(job)}
+            record["notices"] = [*told, *record["notices"]]
         except WorkerError:
             raise
         except Exception as error:  # one region's failure is its own
@@ -89,6 +92,19 @@ def map_region(job: Job) -> Record:
     record["seconds"] = round(time.monotonic() - begin, 3)
     record["time"] = round(time.time(), 3)
     return record
+
+
+def _with_scenes(job: Job, record: Record) -> tuple[Job, tuple[str, ...]]:
+    """Return the job with its scenes found, where it names none, and what is to be said of it."""
+    if job.catalog is None:
+        return job, ()
+    from gopt_geo.batch.finding import find_scenes
+
+    catalog = str(job.catalog["catalog"])
+    if not is_remote(catalog):
+        record["inputs"] = input_states([catalog])  # of a failure: what has to change before another try makes sense
+    found = find_scenes(job.catalog, job.options["aoi"], job.options["aoi_crs"])
+    return replace(job, optical=found.optical, sar=found.sar), found.notices
 
 
 def _predict(job: Job) -> Record:

@@ -201,6 +201,7 @@ def write_features(
     *,
     layer: str,
     append: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write points or polygons and their fields in the format of the file's ending.
 
@@ -218,6 +219,8 @@ def write_features(
         Name of the layer, where the format has layers.
     append
         Add to the layer of a `.gpkg` that was begun so.
+    metadata
+        What the layer of a `.gpkg` says of itself.
 
     Raises
     ------
@@ -246,6 +249,7 @@ def write_features(
                 index=False,
                 geometry_type=kinds.pop() if len(kinds) == 1 else "Unknown",
                 layer_options=options,
+                **({} if metadata is None or append else {"layer_metadata": dict(metadata)}),
             )
     except (DataSourceError, DataLayerError, FeatureError, OSError) as error:
         raise OutputError(output, f"can't be written ({error})", "see whether the disk is full") from error

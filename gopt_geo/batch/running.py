@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import gopt_geo
 from gopt_geo.batch.engine import Engine, Work, check_workers
@@ -20,6 +20,7 @@ from gopt_geo.batch.results import BatchProgress, BatchRun
 from gopt_geo.batch.work import map_region
 from gopt_geo.errors import BatchError
 from gopt_geo.paths import StrPath
+from gopt_geo.scene.remote import is_remote
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -100,6 +101,10 @@ def prepare(
     retry_failed: bool = False,
     overwrite: bool = False,
     allow_remote: bool = False,
+    catalog: StrPath | None = None,
+    time: str | None = None,
+    max_cloud: float | None = None,
+    collections: Sequence[str] | None = None,
     **said: Unpack[RegionOptions],
 ) -> Batch:
     """Read and check regions and options; see `run` for what is given.
@@ -111,12 +116,30 @@ def prepare(
     """
     from gopt_geo.batch.regions import check_regions, read_regions
 
+    search = _search(catalog, {"time": time, "max_cloud": max_cloud, "collections": collections}, allow_remote)
     if isinstance(regions, str | PathLike):
-        checked = read_regions(regions, allow_remote=allow_remote)
+        checked = read_regions(regions, allow_remote=allow_remote, need_sources=search is None)
     else:
         checked = check_regions(tuple(regions))
-    make = JobMaker(Path(output), product_names(products), said)
+    make = JobMaker(Path(output), product_names(products), said, search)
     return Batch(checked, make, BatchFolder(Path(output)), retry_failed, overwrite)
+
+
+def _search(catalog: StrPath | None, said: dict[str, Any], allow_remote: bool) -> dict[str, Any] | None:
+    """Return keywords of `open_finder` for regions that name no scenes, checked; None without a catalogue."""
+    given = {name: value for name, value in said.items() if value not in (None, (), [])}
+    if catalog is None:
+        for name in given:
+            option = f"--{name.removesuffix('s').replace('_', '-')}"
+            raise BatchError(option, "it needs --catalog", "name a catalogue, or leave it out")
+        return None
+    from gopt_geo.batch.finding import open_finder
+
+    place = str(catalog) if is_remote(catalog) else str(Path(catalog).absolute())
+    if "collections" in given:
+        given["collections"] = list(given["collections"])
+    open_finder(place, allow_remote=allow_remote, **given)
+    return {"catalog": place, "allow_remote": allow_remote, **given}
 
 
 def run(
@@ -131,6 +154,10 @@ def run(
     allow_remote: bool = False,
     progress: Callable[[BatchProgress], None] | None = None,
     work: Work = map_region,
+    catalog: StrPath | None = None,
+    time: str | None = None,
+    max_cloud: float | None = None,
+    collections: Sequence[str] | None = None,
     **said: Unpack[RegionOptions],
 ) -> BatchRun:
     """Map regions on a dask cluster, each into files of its own.
@@ -153,11 +180,13 @@ def run(
     overwrite
         Map all regions anew, and replace files that no batch wrote, too.
     allow_remote
-        Of a file of regions: let it name URLs.
+        Of a file of regions, an index or a catalogue: let it name URLs.
     progress
         Told where the batch stands, after each region and about every second.
     work
         What a worker does with a job, instead of mapping it: a function that can be pickled.
+    catalog, time, max_cloud, collections
+        Where workers find the scenes of regions that name none, see `gopt_geo.batch.finding.open_finder`.
     said
         Keywords of `gopt_geo.predict` for all regions, the pack among them; what a region says of itself goes first.
 
@@ -178,6 +207,10 @@ def run(
         retry_failed=retry_failed,
         overwrite=overwrite,
         allow_remote=allow_remote,
+        catalog=catalog,
+        time=time,
+        max_cloud=max_cloud,
+        collections=collections,
         **said,
     )
     return batch.run(client, tries=tries, progress=progress, work=work)
