@@ -46,8 +46,8 @@ OPTIONS: Mapping[str, Any] = {
 """Options of predict that a region may say for itself, and their types."""
 
 _KNOWN = ("id", "optical", "sar", "pack", *OPTIONS)
-_LIKE = 0.85  # of difflib's measure; "fid" is no misspelt "id", "tile_sise" is a tile_size
-_SHORT = 4  # letters; of shorter names all resemble each other
+_LIKE = 0.83  # of difflib's measure; "extend" is a misspelt "extent", "optical_id" no "optical"
+_SHORT = 5  # letters; shorter names resemble too many: "fid" and "id", "gid" and "grid"
 _SHOWN = 60
 
 Value = Any
@@ -68,6 +68,8 @@ def concerns(column: str) -> str | None:
     plain = column.strip().casefold().replace("-", "_").replace(" ", "_")
     if plain in _KNOWN or plain in REFUSED:
         return plain
+    if len(plain) < _SHORT:
+        return None
     close = difflib.get_close_matches(plain, [name for name in _KNOWN if len(name) >= _SHORT], 1, _LIKE)
     return close[0] if close else None
 

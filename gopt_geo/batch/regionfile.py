@@ -105,13 +105,8 @@ def read_table(path: StrPath, choose: Choose) -> RegionTable:
     if layer is not None and kind != "GPKG":
         raise BatchError(name, "only a GeoPackage has layers", "name the file alone")
     try:
-        if kind == "GeoJSON":
-            rows, shapes, crs, faults = _of_geojson(place, name, choose)
-        else:
-            rows, shapes, one = (
-                _of_parquet(place, choose) if kind == "Parquet" else _of_gdal(place, layer, kind, choose)
-            )
-            crs, faults = [_usable(one, name)] * len(rows), {}
+        with np.errstate(invalid="ignore", over="ignore"):  # coordinates that aren't finite are found later
+            rows, shapes, crs, faults = _read(place, layer, kind, name, choose)
     except BatchError:
         raise
     except OSError as error:
@@ -124,6 +119,16 @@ def read_table(path: StrPath, choose: Choose) -> RegionTable:
     except (ValueError, TypeError, KeyError, RuntimeError, CRSError) as error:  # RecursionError among them
         raise BatchError(name, f"it can't be read as {kind} ({error})", f"give whole {_CALLED}") from error
     return RegionTable(name, place.absolute().parent, rows, shapes, crs, faults)
+
+
+_Read = tuple[list[dict[str, Any]], NDArray[np.object_], list[CRS], dict[int, FeatureFault]]
+
+
+def _read(place: Path, layer: str | None, kind: str, name: str, choose: Choose) -> _Read:
+    if kind == "GeoJSON":
+        return _of_geojson(place, name, choose)
+    rows, shapes, one = _of_parquet(place, choose) if kind == "Parquet" else _of_gdal(place, layer, kind, choose)
+    return rows, shapes, [_usable(one, name)] * len(rows), {}
 
 
 def _place(text: str) -> tuple[Path, str | None]:
@@ -153,9 +158,7 @@ def _usable(crs: CRS | None, name: str) -> CRS:
     return crs
 
 
-def _of_geojson(
-    place: Path, name: str, choose: Choose
-) -> tuple[list[dict[str, Any]], NDArray[np.object_], list[CRS], dict[int, FeatureFault]]:
+def _of_geojson(place: Path, name: str, choose: Choose) -> _Read:
     """Read GeoJSON itself: GDAL makes one type of all values of a column, and text of lists."""
     document = json.loads(place.read_text(encoding="utf-8-sig"), parse_constant=_no_number)
     kind = document.get("type") if isinstance(document, dict) else type(document).__name__

@@ -17,7 +17,7 @@ from gopt_geo.scene.remote import address, is_remote, shown
 __all__ = ["PathReader", "leaves_disk"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
-_HANDLER = re.compile(r"/vsi([A-Za-z0-9_]*)(/?)")
+_HANDLER = re.compile(r"/vsi([A-Za-z0-9_]*)(?=(/?))")  # the slash may begin the next
 _HANDLERS = (
     {f"{kind}{how}" for kind in ("curl", "s3", "gs", "az", "adls", "oss", "swift") for how in ("", "_streaming")}
     | {"zip", "tar", "gzip", "7z", "rar"}
@@ -70,6 +70,8 @@ class PathReader:
         if names_item(text):
             self._check_item(path)
         if any(letter in text for letter in "*?[") and not os.path.lexists(path):
+            if "," in text:  # what no file fits would be taken for a list
+                raise FeatureFault(f"{text!r:.60} is a pattern and a list with commas at once", "write one of them")
             return os.path.join(glob.escape(str(self._folder)), text)  # noqa: PTH118
         if "," in text and not os.path.lexists(path):
             return ",".join(self._part(part.strip()) for part in text.split(","))

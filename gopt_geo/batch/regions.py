@@ -11,21 +11,18 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pyproj import CRS
 
 from gopt_geo.batch.regioncolumns import OPTIONS, RowReader, concerns
 from gopt_geo.batch.regionfile import FeatureFault, crs_member, read_table
 from gopt_geo.batch.regionids import alike, id_fault
+from gopt_geo.batch.regionshapes import distinct, places, shape_faults
 from gopt_geo.errors import BatchError
 from gopt_geo.outputs.staging import Staging
 from gopt_geo.paths import StrPath
-from gopt_geo.shapes import units_per_degree
 
 __all__ = ["Region", "check_regions", "read_regions", "write_regions"]
 
-_POLYGONS = (int(shapely.GeometryType.POLYGON), int(shapely.GeometryType.MULTIPOLYGON))
-_LITTLE = 1e-9  # degrees; rounding takes coordinates that far beyond the poles
 _SHOWN = 60
 
 
@@ -98,7 +95,7 @@ def read_regions(path: StrPath, *, allow_remote: bool = False, need_sources: boo
         regions.append(Region(text, geometry, crs, **told))
     unbuilt = table.faults
     shapes = shapely.force_2d(table.shapes)
-    faults += [(index, unbuilt.get(index, fault)) for index, fault in _shape_faults(shapes, table.crs)]
+    faults += [(index, unbuilt.get(index, fault)) for index, fault in shape_faults(shapes, table.crs)]
     unnamed = {index for index, text in enumerate(ids) if not text}  # said already
     faults += [(index, fault) for index, fault in _id_faults(ids, "features") if index not in unnamed]
     _report(table.name, "feature", faults, ids)
@@ -124,13 +121,13 @@ def check_regions(regions: Iterable[Region]) -> tuple[Region, ...]:
     """
     checked = tuple(regions)
     faults: list[_Fault] = []
-    placing = {key: _places(one) for key, one in _distinct([region.crs for region in checked]).items()}
+    placing = {key: places(one) for key, one in distinct([region.crs for region in checked]).items()}
     for index, region in enumerate(checked):
         faults += [(index, fault) for fault in _type_faults(region, placed=placing[id(region.crs)])]
     ids = [region.id if isinstance(region.id, str) else "" for region in checked]
     if not faults:  # geometries that are none can't be looked at
         shapes = shapely.force_2d(np.array([region.geometry for region in checked], dtype=object))
-        faults = _shape_faults(shapes, [region.crs for region in checked]) + _id_faults(ids, "regions")
+        faults = shape_faults(shapes, [region.crs for region in checked]) + _id_faults(ids, "regions")
     _report("regions", "region", faults, ids)
     return tuple(replace(region, geometry=shape) for region, shape in zip(checked, shapes, strict=True))
 
@@ -154,7 +151,7 @@ def write_regions(path: StrPath, regions: Iterable[Region]) -> None:
         If it can't be written.
     """
     listed = tuple(regions)
-    common = {one.to_wkt() for one in _distinct([region.crs for region in listed]).values()}
+    common = {one.to_wkt() for one in distinct([region.crs for region in listed]).values()}
     whole = listed[0].crs if len(common) == 1 else CRS.from_epsg(4326)
     head: dict[str, Any] = {"type": "FeatureCollection"}
     if whole != CRS.from_epsg(4326):
@@ -234,56 +231,6 @@ def _id_faults(ids: Sequence[str], called: str) -> list[_Fault]:
             found = f"{called} {before + 1} and {index + 1} have {how} ({_short(ids[before])}, {_short(text)})"
             faults.append((index, FeatureFault(found, "give each its own")))
     return faults
-
-
-def _shape_faults(shapes: NDArray[np.object_], crs: Sequence[CRS]) -> list[_Fault]:
-    """Check geometries, all at once."""
-    missing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    polygons = np.isin(shapely.get_type_id(shapes), _POLYGONS)
-    bounds = shapely.bounds(shapes)
-    spans = {key: _span(one) for key, one in _distinct(crs).items()}
-    with np.errstate(invalid="ignore"):
-        beyond = np.abs(bounds) > np.array([spans[id(one)] for one in crs], float).reshape(-1, 4)
-    faults = []
-    points, owners = shapely.get_coordinates(shapes, return_index=True)
-    endless = np.zeros(len(shapes), bool)
-    endless[owners[~np.isfinite(points).all(axis=1)]] = True
-    sound = polygons & ~missing & ~endless
-    invalid = np.zeros(len(shapes), bool)
-    invalid[sound] = ~shapely.is_valid(shapes[sound])
-    for index in np.flatnonzero(missing | ~polygons | endless | invalid | beyond.any(axis=1)).tolist():
-        shape = shapes[index]
-        if missing[index]:
-            found, remedy = "its geometry is empty" if shape is not None else "it has no geometry", "draw its polygon"
-        elif not polygons[index]:
-            found, remedy = f"its geometry is a {shape.geom_type}", "give a polygon, such as a buffer around it"
-        elif endless[index]:
-            found, remedy = "some of its coordinates aren't finite", "correct them"
-        elif invalid[index]:
-            found = f"its geometry is invalid ({shapely.is_valid_reason(shape)})"
-            remedy = "repair it, as with Fix geometries of QGIS or shapely.make_valid"
-        else:
-            found = f"it reaches beyond the longitudes or latitudes that are possible in {crs[index].name}"
-            remedy = "state the CRS of its coordinates; longitude comes first"
-        faults.append((index, FeatureFault(found, remedy)))
-    return faults
-
-
-def _distinct(crs: Iterable[CRS]) -> dict[int, CRS]:
-    """Return each object once: to compare CRSs is slow, and those of a file are one."""
-    return {id(one): one for one in crs}
-
-
-def _span(crs: CRS) -> tuple[float, float, float, float]:
-    """Return the largest absolute values that bounds may have: a turn either way, for both conventions of longitude."""
-    unit = units_per_degree(crs)
-    if not unit:
-        return (math.inf,) * 4
-    return (360 * unit, (90 + _LITTLE) * unit) * 2
-
-
-def _places(crs: object) -> bool:
-    return isinstance(crs, CRS) and (crs.is_geographic or crs.is_projected)
 
 
 def _type_faults(region: Region, *, placed: bool) -> list[FeatureFault]:
