@@ -2,7 +2,7 @@
 #   make demo          a virtual environment, the installation, and one map from the sample scene, in demo/
 #   make test          the installation of what the tests need, and all tests
 #   make ablation, make model-costs, make coregistration, make area-estimates, make tiling, make inference,
-#   make inference-memory, make terratorch    the long benchmarks
+#   make inference-memory, make terratorch, make batch-benchmark    the long benchmarks
 #   make demo PYTHON=python3.13 VENV=.venv313     with another Python, in another place
 
 # The first Python in reach that is 3.11 to 3.13, really runs (a version manager's shim may not) and can make environments.
@@ -20,7 +20,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # Two processes with two threads each would fight over two cores.
 ENVIRONMENT = OMP_NUM_THREADS=1
 
-.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling inference inference-memory terratorch clean
+.PHONY: help demo test brief lint ablation model-costs coregistration area-estimates tiling inference inference-memory terratorch batch-benchmark clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -35,6 +35,7 @@ help:
 	@echo "make tiling  the benchmark of tiles, overlap, blending and averaging, on simulated scenes"
 	@echo "make inference, make terratorch    the benchmarks of prediction: its budgets; against TerraTorch (TERRATORCH=its Python)"
 	@echo "make inference-memory    the benchmark of prediction's memory: a taller scene, and a huge sparse one"
+	@echo "make batch-benchmark    the benchmark of batches: two workers against one, 100,000 regions, killed clients"
 	@echo "make clean   remove $(VENV)/, demo/ and caches"
 	@echo "Variables: PYTHON=$(if $(PYTHON),$(PYTHON),(none found)) VENV=$(VENV) WORKERS=$(WORKERS) PYTEST_ARGS=..."
 
@@ -100,6 +101,10 @@ inference-memory: $(VENV)/.installed-dev
 TERRATORCH ?= /tmp/terratorch/bin/python
 terratorch: $(VENV)/.installed-dev
 	$(ENVIRONMENT) $(BIN)/python benchmarks/against_terratorch.py --terratorch-python $(TERRATORCH) --json benchmarks/results/terratorch.json
+
+# Most of an hour of two cores, which nothing else should use.
+batch-benchmark: $(VENV)/.installed-dev
+	$(ENVIRONMENT) $(BIN)/python benchmarks/batch.py --json benchmarks/results/batch.json
 
 clean:
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi

@@ -1,0 +1,1 @@
+"""What `benchmarks/batch.py` measures: batches of maps on dask workers."""
