@@ -212,10 +212,10 @@ def batch(
     from gopt_geo.batch.running import prepare
 
     checked = prepare(regions, **asked)
+    replace = _check_mosaics(checked, mosaic or [], products, overwrite)
     if dry_run:
         _tell_plan(checked)
         return
-    replace = _check_mosaics(mosaic or [], products, overwrite)
     cluster = {
         "scheduler": scheduler,
         "scheduler_file": scheduler_file,
@@ -248,18 +248,20 @@ def _tell_plan(checked: Batch) -> None:
         typer.echo("time and disk: not known before a region of this folder is finished")
 
 
-def _check_mosaics(mosaic: list[Path], products: str, overwrite: bool) -> bool:
+def _check_mosaics(checked: Batch, mosaic: list[Path], products: str, overwrite: bool) -> bool:
     """Refuse mosaics that couldn't be made at the end; return whether they replace files."""
-    from gopt_geo.batch.jobs import product_names
+    from gopt_geo.batch.jobs import PRODUCTS, product_names
     from gopt_geo.errors import BatchError
 
     if not mosaic:
         return False
     from gopt_geo.batch.together import check_mosaics
 
-    if "tif" not in product_names(products):
+    asked = product_names(products)
+    if "tif" not in asked:
         raise BatchError(f"--mosaic {mosaic[0]}", "it is made of the regions' .tif", "add tif to --products")
-    return check_mosaics(mosaic, overwrite=overwrite)
+    results = {f"{region.id}{PRODUCTS[name]}" for region in checked.regions for name in asked}
+    return check_mosaics(mosaic, checked.folder.path, results, overwrite=overwrite)
 
 
 def _lay_together(checked: Batch, done: set[str], mosaic: list[Path], replace: bool) -> None:

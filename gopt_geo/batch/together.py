@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -109,23 +109,43 @@ def mosaic_maps(
     return MosaicReport(tuple(finals), len(mapset.paths), (height, width), tuple(polygons))
 
 
-def check_mosaics(outputs: Sequence[StrPath], *, overwrite: bool = False) -> bool:
+def check_mosaics(
+    outputs: Sequence[StrPath], folder: Path, results: Container[str] = (), *, overwrite: bool = False
+) -> bool:
     """Check, before regions are mapped, that mosaics can be written; return whether files have to be replaced.
 
     A mosaic that was made here before may be replaced: it is made again of what there is.
 
+    Parameters
+    ----------
+    outputs
+        The mosaics.
+    folder
+        Of the regions' results; it may have yet to be made.
+    results
+        Names that files of regions take there.
+    overwrite
+        Whether any file may be replaced.
+
     Raises
     ------
     OutputError
-        If a path can't be written to, or another file stands there and `overwrite` isn't given.
+        If a path can't be written to, is that of a region's result, or another file stands there and `overwrite` isn't
+        given.
     """
     there = [path for path in map(Path, outputs) if path.exists()]
     for path in there:
         if not overwrite and not _is_mosaic(path):
             raise OutputError(path, "exists, and is no mosaic of maps", "use --overwrite or another path")
     with Staging(overwrite=bool(there)) as staging:
-        for output in outputs:
-            staging.path(output, MOSAIC_ENDINGS)
+        for path in map(Path, outputs):
+            beside = path.absolute().parent == folder.absolute()
+            if beside and path.name in results:
+                raise OutputError(path, "it is where the result of a region goes", "choose another name")
+            if not beside or folder.exists():
+                staging.path(path, MOSAIC_ENDINGS)
+            elif path.suffix.lower() not in MOSAIC_ENDINGS:
+                raise OutputError(path, f"unknown ending {path.suffix!r}", f"use one of {', '.join(MOSAIC_ENDINGS)}")
     return bool(there)
 
 

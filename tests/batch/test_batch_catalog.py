@@ -136,7 +136,7 @@ def test_a_region_without_scenes_fails_alone_and_comes_again_once_the_index_has_
 @pytest.mark.brief
 def test_a_batch_from_an_index_with_its_mosaics(index: Path, regions: Path, tmp_path: Path) -> None:
     out, grid = tmp_path / "out", lattice(tmp_path)
-    products = ["--mosaic", tmp_path / "all.vrt", "--mosaic", tmp_path / "all.gpkg"]
+    products = ["--mosaic", tmp_path / "all.vrt", "--mosaic", out / "all.gpkg"]
     asked = [regions, "-o", out, "--catalog", index, "--grid", grid, "--extent", "grid", *products]
     result = batch(*asked)
     assert result.exit_code == 0, result.output
@@ -145,7 +145,7 @@ def test_a_batch_from_an_index_with_its_mosaics(index: Path, regions: Path, tmp_
     for name in SPANS:
         valid += int((pixels(out / f"{name}.tif") != 255).sum())
     assert (together != 255).sum() == valid, "adjacent regions share no pixel and leave none out"
-    frame = geopandas.read_file(tmp_path / "all.gpkg")
+    frame = geopandas.read_file(out / "all.gpkg")
     assert shapely.coverage_is_valid(frame.geometry.values)
     assert frame.area.sum() == pytest.approx(100 * valid)
     # once more: nothing is mapped, the mosaics are made again
@@ -181,6 +181,8 @@ def test_what_is_wrong_with_mosaics_is_told_before_anything_is_mapped(
         (["--mosaic", tmp_path / "no" / "m.vrt"], "doesn't exist"),
         (["--mosaic", tmp_path / "mine.gpkg"], "exists, and is no mosaic of maps"),
         (["--mosaic", tmp_path / "m.vrt", "--products", "gpkg"], "add tif to --products"),
+        (["--mosaic", tmp_path / "out" / "m.png"], "unknown ending '.png'"),
+        (["--mosaic", tmp_path / "out" / "west.tif"], "it is where the result of a region goes"),
     ):
         result = batch(regions, "-o", tmp_path / "out", "--catalog", index, *options)
         assert result.exit_code == 2, result.output
