@@ -53,10 +53,10 @@ def direct(task: Task) -> None:
 def batch(task: Task) -> None:
     """Map regions on the cluster of a scheduler file."""
     from distributed import Client
-    from gopt_geo.batch.run import run
 
     from batches.cluster import processor_seconds
     from batches.onworkers import import_libraries
+    from gopt_geo.batch.running import run
 
     import_libraries()
     with Client(scheduler_file=task["scheduler_file"]) as client:
@@ -74,9 +74,9 @@ def batch(task: Task) -> None:
 def nothing(task: Task) -> None:
     """Run a batch whose workers make no map."""
     from distributed import Client
-    from gopt_geo.batch.run import run
 
     from batches.onworkers import map_nothing
+    from gopt_geo.batch.running import run
 
     process = psutil.Process()
     with Client(scheduler_file=task["scheduler_file"]) as client:
