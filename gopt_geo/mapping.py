@@ -30,11 +30,14 @@ from gopt_geo.scene.labelraster import open_label_raster
 
 __all__ = [
     "NODATA",
+    "MappedRows",
     "Progress",
+    "Rows",
     "Targets",
     "in_pixels",
     "map_rows",
     "open_reference",
+    "run_model",
     "write_map",
     "write_preview",
     "write_vectors",
@@ -143,6 +146,50 @@ def map_rows(rows: BlendedRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.u
     return np.where(rows.valid, classes, nodata), np.where(rows.valid, confidence, nodata)
 
 
+@dataclass(frozen=True)
+class MappedRows:
+    """Finished pixels of a map.
+
+    Attributes
+    ----------
+    window
+        On the scene grid.
+    classes, percent
+        Class values and confidence, uint8 [h, w], 255 without data.
+    probabilities
+        Of all classes, float32 [K, h, w]; None where nobody asked for them.
+    """
+
+    window: Window
+    classes: NDArray[np.uint8]
+    percent: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None
+
+
+Rows = Callable[["OpenMap", Callable[[MappedRows], None], int, Callable[[Progress], None] | None], RunReport]
+"""Hands all rows of a map to a sink that holds so many bytes, and tells progress; `run_model` is the usual one."""
+
+
+def run_model(
+    opened: OpenMap,
+    sink: Callable[[MappedRows], None],
+    held: int,
+    progress: Callable[[Progress], None] | None,
+    *,
+    window: Window | None = None,
+) -> RunReport:
+    """Run the tiles of a map, or of a part of it, and hand over the rows as they are finished."""
+    values = np.array([c.value for c in opened.classes], dtype=np.uint8)
+    area = opened.window if window is None else window
+    tick = None if progress is None else in_pixels(progress, area.height * area.width)
+
+    def take(rows: BlendedRows) -> None:
+        sink(MappedRows(rows.window, *map_rows(rows, values), rows.probabilities))
+
+    opened = replace(opened, options=replace(opened.options, write_ahead=_WRITE_AHEAD))
+    return opened.run(take, window=area, held=held, progress=tick)
+
+
 def write_map(
     opened: OpenMap,
     targets: Targets,
@@ -150,8 +197,9 @@ def write_map(
     *,
     tags: Mapping[str, str] | None = None,
     probability_type: ProbabilityType = "float32",
+    rows: Rows = run_model,
 ) -> RunReport:
-    """Run the tiles of a map, and write land cover, confidence and probabilities in one pass.
+    """Make a map, and write land cover, confidence and probabilities in one pass.
 
     Parameters
     ----------
@@ -165,11 +213,10 @@ def write_map(
         Of the files; else the map's own.
     probability_type
         How probabilities are stored.
+    rows
+        Where the pixels come from.
     """
     area = opened.window
-    height, width = area.shape
-    tick = None if progress is None else in_pixels(progress, height * width)
-    values = np.array([c.value for c in opened.classes], dtype=np.uint8)
     tags = opened.tags if tags is None else tags
     first, *copies = targets.rasters
     with ExitStack() as stack:
@@ -181,16 +228,15 @@ def write_map(
                 ProbabilityWriter(targets.probabilities, opened.grid, names, tags, probability_type)
             )
 
-        def sink(rows: BlendedRows) -> None:
-            mapped, percent = map_rows(rows, values)
-            place = rows.window.within(area)
-            writer.write(place, mapped, percent if targets.confidence is not None else None)
+        def sink(made: MappedRows) -> None:
+            place = made.window.within(area)
+            writer.write(place, made.classes, made.percent if targets.confidence is not None else None)
             if shares is not None:
-                shares.write(place, rows.probabilities, rows.valid)
+                assert made.probabilities is not None
+                shares.write(place, made.probabilities, made.classes != NODATA)
 
         buffers = (1 + (targets.confidence is not None)) * BLOCK * opened.scene.shape[1]
-        opened = replace(opened, options=replace(opened.options, write_ahead=_WRITE_AHEAD))
-        report = opened.run(sink, held=buffers + (0 if shares is None else shares.memory), progress=tick)
+        report = rows(opened, sink, buffers + (0 if shares is None else shares.memory), progress)
         writer.finish()
         if shares is not None:
             shares.finish()

@@ -12,7 +12,7 @@ from typing import Unpack
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.errors import DrawingError, GoptGeoError
 from gopt_geo.inference import RunReport
-from gopt_geo.mapping import Progress, Targets, open_reference, write_map, write_preview, write_vectors
+from gopt_geo.mapping import Progress, Rows, Targets, open_reference, run_model, write_map, write_preview, write_vectors
 from gopt_geo.maprequest import MapOptions, MapRequest
 from gopt_geo.openmap import Loader, load_pack_model, open_map
 from gopt_geo.outputs.probabilities import ProbabilityType, check_probability_type
@@ -77,6 +77,7 @@ def predict(
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     load: Loader = load_pack_model,
+    rows: Rows = run_model,
     **said: Unpack[MapOptions],
 ) -> PredictReport:
     """Map land cover from an optical and a SAR raster, into files.
@@ -100,8 +101,8 @@ def predict(
         Replace results that exist.
     progress
         Called now and then.
-    load
-        Loads the model.
+    load, rows
+        Load the model, and give the pixels.
     said
         Of pack, sources, grid, area, tiles and device: see `gopt_geo.maprequest.MapOptions`.
 
@@ -139,7 +140,7 @@ def predict(
                     labels.append(stack.enter_context(closing(open_reference(reference, scene))))
 
             opened = stack.enter_context(open_map(request, check=check, load=load))
-            run = write_map(opened, targets, progress, probability_type=probabilities_type)
+            run = write_map(opened, targets, progress, probability_type=probabilities_type, rows=rows)
             notices = [*opened.notices, *opened.run_notices(run)]
             if opened.options.max_memory is not None and targets.vectors:
                 notices.append(

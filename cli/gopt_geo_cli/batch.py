@@ -89,6 +89,12 @@ def batch(
         ),
     ] = "tif",
     tries: Annotated[int, typer.Option(help="How often a region is tried that fails by something that may pass.")] = 3,
+    split: Annotated[
+        float,
+        typer.Option(
+            metavar="MEGAPIXELS", help="Larger regions are made in bands, which several workers share; 0: none is."
+        ),
+    ] = 100.0,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also map regions again that failed for good in an earlier run.")
     ] = False,
@@ -200,6 +206,7 @@ def batch(
         "output": output,
         "products": products,
         "probabilities_type": probabilities_type.value,
+        "split": max(round(split * 1e6), 1) if split > 0 else None,
         "retry_failed": retry_failed,
         "overwrite": overwrite,
         "allow_remote": allow_remote,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gopt_geo.batch.jobs import Job
@@ -69,6 +70,16 @@ def _address(client: Client) -> str:
 
 
 @dataclass
+class _Large:
+    """A region that is made in bands."""
+
+    job: Job
+    left: int
+    seconds: float
+    failed: bool = False
+
+
+@dataclass
 class Engine:
     """Runs jobs on a cluster.
 
@@ -97,6 +108,8 @@ class Engine:
     _landed: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     _waiting: list[tuple[float, int, Job, int]] = field(default_factory=list)
     _number: int = 0
+    _ready: deque[Job] = field(default_factory=deque)
+    _large: dict[str, _Large] = field(default_factory=dict)
 
     def run(self, jobs: Iterator[Job], begin: Callable[[Job], None], wait: Callable[[], None]) -> Generator[Record]:
         """Run jobs; yield a record of each when it is done with, in the order in which they end.
@@ -121,18 +134,24 @@ class Engine:
             while True:
                 self._look()
                 self._launch(jobs, begin)
-                if not self._flying and not self._waiting:
+                if not self._flying and not self._waiting and not self._ready:
                     return
                 landed = self._collect()
                 if not landed:
                     wait()
                 for job, tries, record in landed:
-                    if record["status"] == "failed" and record["error"]["allows"] == AGAIN and tries < self.tries:
+                    if record["status"] == "large":
+                        self._cut(record)
+                    elif record["status"] == "band":
+                        self._count(record)
+                    elif job.id in self._large and self._large[job.id].failed:
+                        continue  # another band of a region that has failed already
+                    elif record["status"] == "failed" and record["error"]["allows"] == AGAIN and tries < self.tries:
                         due = time.monotonic() + self.after * 2 ** (tries - 1)
                         self._number += 1
                         heapq.heappush(self._waiting, (due, self._number, job, tries))
                     else:
-                        yield record | {"tries": tries}
+                        yield self._whole(job, record | {"tries": tries})
         finally:
             self.cancel()
 
@@ -162,6 +181,8 @@ class Engine:
         while len(self._flying) < room:
             if self._waiting and self._waiting[0][0] <= time.monotonic():
                 _, _, job, tries = heapq.heappop(self._waiting)
+            elif self._ready:
+                job, tries = self._ready.popleft(), 0
             else:
                 fresh = next(jobs, None)
                 if fresh is None:
@@ -173,6 +194,37 @@ class Engine:
             future = self.client.submit(self.work, job, key=key, pure=False)
             self._flying[key] = future, job, tries + 1
             future.add_done_callback(lambda done: self._landed.put(done.key))  # type: ignore[no-untyped-call]
+
+    def _cut(self, record: Record) -> None:
+        """Make tasks of the bands of a large region."""
+        job: Job = record["job"]
+        assert job.share is not None
+        self._large[job.id] = _Large(job, len(job.share.bands), record["seconds"])
+        self._ready.extend(replace(job, share=replace(job.share, band=band)) for band in job.share.bands)
+
+    def _count(self, record: Record) -> None:
+        """Count a band that is made; the last one lets all of them be laid together."""
+        large = self._large[record["id"]]
+        large.left -= 1
+        large.seconds += record["seconds"]
+        if not large.left and not large.failed:
+            self._ready.append(large.job)
+
+    def _whole(self, job: Job, record: Record) -> Record:
+        """Return the record of a region, for whose bands the time adds up; once for each region."""
+        large = self._large.get(job.id)
+        if large is None:
+            return record
+        if record["status"] == "failed":
+            large.failed = True  # bands in flight may still end, and say nothing then
+            self._ready = deque(one for one in self._ready if one.id != job.id)
+            self._waiting = [one for one in self._waiting if one[2].id != job.id]
+            heapq.heapify(self._waiting)
+        else:
+            del self._large[job.id]
+        assert large.job.share is not None
+        seconds = round(large.seconds + record.get("seconds", 0.0), 3)
+        return record | {"seconds": seconds, "bands": len(large.job.share.bands)}
 
     def _collect(self) -> list[tuple[Job, int, Record]]:
         """Wait for a moment, and return what has ended."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from pyproj import CRS
 
 import gopt_geo
 from gopt_geo.errors import BatchError
-from gopt_geo.maprequest import MapOptions
+from gopt_geo.maprequest import MapOptions, MapRequest
 from gopt_geo.outputs.probabilities import ProbabilityType
 from gopt_geo.packchoice import choose_pack
 from gopt_geo.scene.mosaic import SceneMosaic
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gopt_geo.batch.regions import Region
     from gopt_geo.scene.bandfiles import Source
 
-__all__ = ["PRODUCTS", "Job", "JobMaker", "RegionOptions", "product_names"]
+__all__ = ["PRODUCTS", "Job", "JobMaker", "RegionOptions", "Share", "product_names"]
 
 PRODUCTS = {
     "tif": ".tif",
@@ -42,12 +42,36 @@ PRODUCTS = {
 
 _BESIDE = ("confidence", "probabilities", "preview")  # keywords of predict; the others are its outputs
 _NOT_OF_REGIONS = ("aoi", "aoi_crs")
+_NO_MATTER = ("readers", "max_memory", "threads")  # how a map is made, not what it is
+_FILES = ("grid", "cloud_mask", "backbone_weights", "pack")  # keywords that may be paths, if a file is there
 
 
 class RegionOptions(MapOptions, total=False):
     """What can be said of all regions, by keyword: `MapOptions`, but for the area, and how probabilities are stored."""
 
     probabilities_type: ProbabilityType
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a task does of a map that is made in bands.
+
+    Attributes
+    ----------
+    bands
+        All of them: row, column, height and width on the scene grid.
+    band
+        The one to be made; None: all are, and are to be laid together.
+    inputs
+        State of the inputs that the bands are made of.
+    digest
+        Of the region's job.
+    """
+
+    bands: tuple[tuple[int, int, int, int], ...]
+    band: tuple[int, int, int, int] | None
+    inputs: tuple[Mapping[str, Any], ...]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,10 @@ class Job:
         Of gopt-geo where the job was made; the worker's must be the same.
     overwrite
         Whether results that exist are replaced.
+    split
+        Pixels beyond which the map is made in bands; None: never.
+    share
+        Of a task for a part of such a map: what it has to do.
     """
 
     id: str
@@ -86,6 +114,8 @@ class Job:
     catalog: Mapping[str, Any] | None = None
     version: str = field(default_factory=lambda: gopt_geo.__version__)
     overwrite: bool = False
+    split: int | None = None
+    share: Share | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -100,8 +130,15 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what the results are, but for the inputs' content."""
-        asked = [self.id, self.optical, self.sar, self.outputs, dict(self.beside), dict(self.options), self.pack_sha256]
+        """SHA-256 of all that decides what the results are, but for the inputs' content.
+
+        What is said as it is by default counts as not said; what changes no result doesn't count.
+        """
+        if self.share is not None:
+            return self.share.digest
+        usual = _usual()
+        said = {name: value for name, value in self.options.items() if name not in _NO_MATTER and value != usual[name]}
+        asked = [self.id, self.optical, self.sar, self.outputs, dict(self.beside), said, self.pack_sha256]
         asked += [] if self.catalog is None else [dict(self.catalog)]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -138,6 +175,8 @@ class JobMaker:
     catalog
         Keywords of `gopt_geo.batch.finding.open_finder`, where regions that name no scenes shall find some; what is
         looked for follows from the pack.
+    split
+        Pixels beyond which a map is made in bands, by several workers; None: never.
 
     Raises
     ------
@@ -151,6 +190,7 @@ class JobMaker:
         products: Sequence[str],
         said: RegionOptions,
         catalog: Mapping[str, Any] | None = None,
+        split: int | None = None,
     ) -> None:
         for name in said:
             if name in _NOT_OF_REGIONS:
@@ -160,7 +200,8 @@ class JobMaker:
         if strange:
             raise TypeError(f"there is no option {strange[0]!r}; the options are {', '.join(known)}")
         self._output, self._products, self._catalog = output.absolute(), tuple(products), catalog
-        self._said = {name: _plain(value) for name, value in said.items() if value is not None}
+        self._split = split
+        self._said = {name: _plain(name, value) for name, value in said.items() if value is not None}
         self._pack: str | None = self._said.pop("pack", None)
         self._packs: dict[str | None, tuple[str | None, str]] = {}
         self._sizes: dict[str | None, float | None] = {}
@@ -189,6 +230,7 @@ class JobMaker:
             pack_sha256=sha256,
             catalog=None if region.optical or region.sar else self._looked_for(region),
             overwrite=overwrite,
+            split=self._split,
         )
 
     def _looked_for(self, region: Region) -> dict[str, Any] | None:
@@ -233,5 +275,15 @@ def _area(region: Region) -> dict[str, str]:
     return {"aoi": shapely.to_wkt(region.geometry, rounding_precision=-1), "aoi_crs": name}
 
 
-def _plain(value: Any) -> Any:
-    return str(Path(value).absolute()) if isinstance(value, PathLike) else value
+def _usual() -> dict[str, Any]:
+    """Return what predict takes where nothing is said."""
+    usual: dict[str, Any] = dict.fromkeys(RegionOptions.__annotations__)
+    usual |= {one.name: one.default for one in fields(MapRequest) if one.name in usual}
+    return usual | {"grid": "optical", "extent": "optical", "pixel_grid": False, "probabilities_type": "float32"}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value that means the same in another folder and process."""
+    if isinstance(value, PathLike) or (name in _FILES and isinstance(value, str) and Path(value).exists()):
+        return os.path.abspath(value)  # noqa: PTH100 (links stay links)
+    return value

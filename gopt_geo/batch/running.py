@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from gopt_geo.batch.regions import Region
 
-__all__ = ["Batch", "prepare", "run"]
+__all__ = ["SPLIT", "Batch", "prepare", "run"]
+
+SPLIT = 100_000_000
+"""Pixels beyond which a region is made in bands, where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def prepare(
     time: str | None = None,
     max_cloud: float | None = None,
     collections: Sequence[str] | None = None,
+    split: int | None = SPLIT,
     **said: Unpack[RegionOptions],
 ) -> Batch:
     """Read and check regions and options; see `run` for what is given.
@@ -121,7 +125,9 @@ def prepare(
         checked = read_regions(regions, allow_remote=allow_remote, need_sources=search is None)
     else:
         checked = check_regions(tuple(regions))
-    make = JobMaker(Path(output), product_names(products), said, search)
+    if split is not None and split < 1:
+        raise BatchError(f"split {split}", "out of range", "give pixels, or None")
+    make = JobMaker(Path(output), product_names(products), said, search, split)
     return Batch(checked, make, BatchFolder(Path(output)), retry_failed, overwrite)
 
 
@@ -158,6 +164,7 @@ def run(
     time: str | None = None,
     max_cloud: float | None = None,
     collections: Sequence[str] | None = None,
+    split: int | None = SPLIT,
     **said: Unpack[RegionOptions],
 ) -> BatchRun:
     """Map regions on a dask cluster, each into files of its own.
@@ -187,6 +194,9 @@ def run(
         What a worker does with a job, instead of mapping it: a function that can be pickled.
     catalog, time, max_cloud, collections
         Where workers find the scenes of regions that name none, see `gopt_geo.batch.finding.open_finder`.
+    split
+        Pixels beyond which a region is made in bands of rows, each a task, so that several workers share it; its pixels
+        are those of the whole, whatever this is. None: each region is one task.
     said
         Keywords of `gopt_geo.predict` for all regions, the pack among them; what a region says of itself goes first.
 
@@ -211,6 +221,7 @@ def run(
         time=time,
         max_cloud=max_cloud,
         collections=collections,
+        split=split,
         **said,
     )
     return batch.run(client, tries=tries, progress=progress, work=work)

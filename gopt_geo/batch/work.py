@@ -9,13 +9,22 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gopt_geo
 from gopt_geo.batch.inputs import input_states
-from gopt_geo.batch.jobs import Job
+from gopt_geo.batch.jobs import Job, Share
+from gopt_geo.batch.parts import IsLarge, PartFolder, bands_of, sum_reports
 from gopt_geo.errors import DeviceMemoryError, GoptGeoError, OutputError, SourceError, WorkerError
 from gopt_geo.scene.remote import is_remote
+
+if TYPE_CHECKING:
+    from gopt_geo.inference import TileOptions
+    from gopt_geo.inference.execution import Execution
+    from gopt_geo.inference.packmodel import PackModel
+    from gopt_geo.maprequest import MapOptions, MapRequest
+    from gopt_geo.openmap import Loader
+    from gopt_geo.packs import Pack
 
 __all__ = ["AGAIN", "LATER", "NEVER", "check_worker", "map_region", "worker_name"]
 
@@ -66,7 +75,8 @@ def map_region(job: Job) -> Record:
 
     Returns
     -------
-    Of the results, or of what went wrong; see docs/batch.md for its keys.
+    Of the results, or of what went wrong; see docs/batch.md for its keys. Its ``status`` is "done" or "failed"; "large"
+    if the map is to be made in bands, as ``job`` says; "band" if that was one.
 
     Raises
     ------
@@ -83,10 +93,14 @@ def map_region(job: Job) -> Record:
         try:
             job, told = _with_scenes(job, record)
             record["inputs"] = input_states(_input_files(job))
-            record |= {"status": "done", **_predict(job)}
-            record["notices"] = [*told, *record["notices"]]
+            record |= _make_band(job, record) if job.share is not None and job.share.band else _predict(job, record)
+            record["notices"] = [*told, *record.get("notices", ())]
         except WorkerError:
             raise
+        except IsLarge as large:
+            options = {**job.options, "batch_size": large.batch_size}
+            share = Share(large.bands, None, tuple(record["inputs"]), record["digest"])
+            record |= {"status": "large", "job": replace(job, options=options, catalog=None, share=share)}
         except Exception as error:  # one region's failure is its own
             record |= {"status": "failed", "error": _told(error)}
     record["seconds"] = round(time.monotonic() - begin, 3)
@@ -107,21 +121,46 @@ def _with_scenes(job: Job, record: Record) -> tuple[Job, tuple[str, ...]]:
     return replace(job, optical=found.optical, sar=found.sar), found.notices
 
 
-def _predict(job: Job) -> Record:
-    from gopt_geo.packs import Pack
-    from gopt_geo.prediction import predict
+def _loader(job: Job) -> Loader:
+    """Return what loads models of the job's pack, and of no other."""
     from gopt_geo.sharedmodels import shared_model
 
-    def load(request: Any, pack: Pack, options: Any, execution: Any) -> Any:
+    def load(request: MapRequest, pack: Pack, options: TileOptions, execution: Execution) -> PackModel:
         if pack.sha256 != job.pack_sha256:
             found = f"its pack {pack.path} is another one: SHA-256 {pack.sha256[:12]}, not {job.pack_sha256[:12]}"
             raise WorkerError(f"worker {worker_name()}", found, "give all workers the same packs")
         return shared_model(request, pack, options, execution)
 
+    return load
+
+
+def _predict(job: Job, record: Record) -> Record:
+    """Map a region, or lay its bands together."""
+    from gopt_geo.inference import RunReport
+    from gopt_geo.mapping import run_model
+    from gopt_geo.prediction import predict
+
+    share = _checked_share(job, record)
+    folder = PartFolder(job, share.inputs) if share is not None else None
+
+    def rows(opened: Any, sink: Any, held: int, progress: Any) -> RunReport:
+        if share is not None and folder is not None:
+            folder.lay_together(sink, share.bands, progress)
+            return RunReport(**sum_reports(folder.reports(share.bands)))
+        area, tiles = opened.window, opened.options
+        if job.split is not None and area.height * area.width > job.split:
+            bands = bands_of(area, tiles.tile_size - tiles.overlap, job.split // 2)
+            if len(bands) > 1:
+                raise IsLarge(bands, tiles.batch_size)
+        return run_model(opened, sink, held, progress)
+
     optical, sar = job.sources
     options: dict[str, Any] = {**job.options, **job.beside}
-    report = predict(optical, sar, list(job.outputs), overwrite=job.overwrite, load=load, **options)
+    report = predict(optical, sar, list(job.outputs), overwrite=job.overwrite, load=_loader(job), rows=rows, **options)
+    if folder is not None:
+        folder.remove()
     return {
+        "status": "done",
         "pixels": report.shape[0] * report.shape[1],
         "shape": list(report.shape),
         "precision": report.precision,
@@ -129,6 +168,33 @@ def _predict(job: Job) -> Record:
         "outputs": [{"path": str(path), "size": path.stat().st_size} for path in report.outputs],
         "notices": list(report.notices),
     }
+
+
+def _make_band(job: Job, record: Record) -> Record:
+    """Make a band of a large region, if an earlier run hasn't."""
+    from gopt_geo.ceiling import bounded_gdal_cache
+    from gopt_geo.mapping import run_model
+    from gopt_geo.maprequest import MapRequest
+    from gopt_geo.openmap import open_map
+
+    share = _checked_share(job, record)
+    assert share is not None
+    assert share.band is not None
+    folder = PartFolder(job, share.inputs)
+    if not folder.has(share.band):
+        options = {name: value for name, value in job.options.items() if name != "probabilities_type"}
+        request = MapRequest.of(*job.sources, cast("MapOptions", options))
+        with bounded_gdal_cache(), open_map(request, load=_loader(job)) as opened:
+            folder.make(opened, share.band, run_model)
+    return {"status": "band", "band": share.band}
+
+
+def _checked_share(job: Job, record: Record) -> Share | None:
+    """Return a task's share of a large region; its inputs must be what they were for the other bands."""
+    if job.share is not None and list(job.share.inputs) != record["inputs"]:
+        changed = [now["path"] for now, then in zip(record["inputs"], job.share.inputs, strict=False) if now != then]
+        raise SourceError(changed[0] if changed else job.id, "it changed while the region was mapped", "run again")
+    return job.share
 
 
 def _input_files(job: Job) -> list[str]:
