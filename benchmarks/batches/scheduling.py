@@ -40,11 +40,13 @@ def measure(setting: Setting) -> list[Section]:
     section.add("schedule", _each(setting, plan, end))
     section.add("plan and schedule", _each(setting, NOTHING, end), "client ms a region", MOST_MS)
     section.add("run again, all done", {**_each(setting, NOTHING, again[-1]), "not done again": again[0]["kept"]})
-    early, late = during[len(during) // 10], during[-1]
+    early, late = during[len(during) // 10 - 1], during[-1]
     for name, key in (("memory of the client", "memory"), ("memory of the scheduler", "scheduler")):
         peak = max(line[key] for line in during)
         row = {"MB at a tenth": early[key] / 1e6, "MB at the end": late[key] / 1e6, "growth": peak / early[key]}
         section.add(name, row, "growth", MOST_GROWTH)
+        tenths = ", ".join(f"{line[key] / 1e6:.0f}" for line in during[len(during) // 10 - 1 :: len(during) // 10])
+        section.notes.append(f"{name[0].upper()}{name[1:]} after each tenth of the regions, in MB: {tenths}.")
     section.notes += [
         f"{setting.workers} worker(s), scheduler and client are a process each. Client ms: processor time of the "
         "client; wall ms: until the last region had ended, workers included.",
