@@ -102,6 +102,8 @@ class Job:
         Pixels beyond which the map is made in bands; None: never.
     share
         Of a task for a part of such a map: what it has to do.
+    allow_remote
+        Whether rasters may name others on servers, as virtual ones do.
     """
 
     id: str
@@ -116,6 +118,7 @@ class Job:
     overwrite: bool = False
     split: int | None = None
     share: Share | None = None
+    allow_remote: bool = True
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -177,6 +180,8 @@ class JobMaker:
         looked for follows from the pack.
     split
         Pixels beyond which a map is made in bands, by several workers; None: never.
+    allow_remote
+        Of the jobs.
 
     Raises
     ------
@@ -191,6 +196,8 @@ class JobMaker:
         said: RegionOptions,
         catalog: Mapping[str, Any] | None = None,
         split: int | None = None,
+        *,
+        allow_remote: bool = True,
     ) -> None:
         for name in said:
             if name in _NOT_OF_REGIONS:
@@ -202,6 +209,7 @@ class JobMaker:
         self._output, self._products, self._catalog = output.absolute(), tuple(products), catalog
         self._split = split
         self._said = {name: _plain(name, value) for name, value in said.items() if value is not None}
+        self._allow_remote = allow_remote
         self._pack: str | None = self._said.pop("pack", None)
         self._packs: dict[str | None, tuple[str | None, str]] = {}
         self._sizes: dict[str | None, float | None] = {}
@@ -231,6 +239,7 @@ class JobMaker:
             catalog=None if region.optical or region.sar else self._looked_for(region),
             overwrite=overwrite,
             split=self._split,
+            allow_remote=self._allow_remote,
         )
 
     def _looked_for(self, region: Region) -> dict[str, Any] | None:

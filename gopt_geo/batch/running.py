@@ -121,13 +121,15 @@ def prepare(
     from gopt_geo.batch.regions import check_regions, read_regions
 
     search = _search(catalog, {"time": time, "max_cloud": max_cloud, "collections": collections}, allow_remote)
+    trusted = allow_remote  # what is made in Python is the caller's own
     if isinstance(regions, str | PathLike):
         checked = read_regions(regions, allow_remote=allow_remote, need_sources=search is None)
     else:
         checked = check_regions(tuple(regions))
+        trusted = allow_remote or search is None
     if split is not None and split < 1:
         raise BatchError(f"split {split}", "out of range", "give pixels, or None")
-    make = JobMaker(Path(output), product_names(products), said, search, split)
+    make = JobMaker(Path(output), product_names(products), said, search, split, allow_remote=trusted)
     return Batch(checked, make, BatchFolder(Path(output)), retry_failed, overwrite)
 
 

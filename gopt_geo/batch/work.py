@@ -15,6 +15,7 @@ import gopt_geo
 from gopt_geo.batch.inputs import input_states
 from gopt_geo.batch.jobs import Job, Share
 from gopt_geo.batch.parts import IsLarge, PartFolder, bands_of, sum_reports
+from gopt_geo.batch.virtual import check_virtual
 from gopt_geo.errors import DeviceMemoryError, GoptGeoError, OutputError, SourceError, WorkerError
 from gopt_geo.scene.remote import is_remote
 
@@ -92,7 +93,10 @@ def map_region(job: Job) -> Record:
     with _TURN:
         try:
             job, told = _with_scenes(job, record)
-            record["inputs"] = input_states(_input_files(job))
+            files = _input_files(job)
+            record["inputs"] = input_states(files)
+            if not job.allow_remote:
+                check_virtual(files)
             record |= _make_band(job, record) if job.share is not None and job.share.band else _predict(job, record)
             record["notices"] = [*told, *record.get("notices", ())]
         except WorkerError:
