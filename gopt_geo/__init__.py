@@ -57,6 +57,8 @@ def __getattr__(name: str) -> Any:
     """Load what is used when it is first used: torch and GDAL take seconds, and ``--help`` needs neither."""
     if name == "__version__":
         value = _version()
+    elif name == "batch":
+        value = import_module("gopt_geo.batch")
     elif name in __all__:
         value = getattr(import_module(_ELSEWHERE.get(name, "gopt_geo.api")), name)
     else:

@@ -279,7 +279,7 @@ def _pack_in_environment() -> bool:
 
 def _area(region: Region) -> dict[str, str]:
     """Return a region's area as predict takes it, to the last digit."""
-    crs = region.crs.to_authority()
+    crs = region.crs.to_authority(min_confidence=100)  # one that is merely alike lies elsewhere
     name = ":".join(crs) if crs is not None else region.crs.to_wkt()
     return {"aoi": shapely.to_wkt(region.geometry, rounding_precision=-1), "aoi_crs": name}
 

@@ -152,3 +152,9 @@ def test_a_job_says_all_that_predict_needs(tmp_path: Path) -> None:
     assert shapely.from_wkt(job.options["aoi"]).equals(SQUARE)
     assert job.options["aoi_crs"] == "EPSG:4326"
     assert make.packs() == {None: job.pack_sha256}
+
+
+def test_the_batch_is_where_the_package_says() -> None:
+    import gopt_geo
+
+    assert gopt_geo.batch.run.__module__ == "gopt_geo.batch.running"
