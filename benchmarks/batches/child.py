@@ -61,6 +61,7 @@ def batch(task: Task) -> None:
     import_libraries()
     with Client(scheduler_file=task["scheduler_file"]) as client:
         client.run(import_libraries)
+        client.run_on_scheduler(import_libraries)  # it unpacks what it is given, and needs them for it
         processes = [psutil.Process(), *(psutil.Process(pid) for pid in task["cluster"])]
         begin, processor = time.perf_counter(), processor_seconds(processes)
         results = list(run(task["regions"], client=client, output=task["output"], pack=task["pack"], **task["said"]))

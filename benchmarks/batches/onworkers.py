@@ -14,6 +14,7 @@ __all__ = ["import_libraries", "map_nothing"]
 
 def import_libraries() -> None:
     """Import what a map needs, which a process does once, however many regions it maps."""
+    import gopt_geo.batch.work
     import gopt_geo.prediction
     import gopt_geo.sharedmodels  # noqa: F401
 
