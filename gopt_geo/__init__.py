@@ -55,6 +55,7 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     """Load what is used when it is first used: torch and GDAL take seconds, and ``--help`` needs neither."""
+    value: Any
     if name == "__version__":
         value = _version()
     elif name == "batch":
