@@ -56,12 +56,24 @@ def check_workers(client: Client, version: str, packs: dict[str | None, str], pa
         raise BatchError(_address(client), found, "start workers: dask worker ADDRESS --nthreads 1") from error
     except Exception as error:
         raise BatchError(_address(client), f"the scheduler went away ({error})", _GONE) from error
+    _check_scheduler(client, version)
     for address, found in client.run(check_worker, version, packs, on_error="return").items():
         if isinstance(found, BaseException):
             what = f"it can't run gopt-geo {version} ({type(found).__name__}: {found})"
             raise WorkerError(f"worker {address}", what, "install the same version there")
         if found is not None:
             raise WorkerError(f"worker {address}", found, "give all workers the same version and packs")
+
+
+def _check_scheduler(client: Client, version: str) -> None:
+    """Refuse a scheduler that can't read what it hands on."""
+    try:
+        found = client.run_on_scheduler(check_worker, version, {})  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever importing gopt-geo raises there
+        what = f"it can't run gopt-geo {version} ({type(error).__name__}: {error})"
+        raise WorkerError(_address(client), what, "install the same version there") from error
+    if found is not None:
+        raise WorkerError(_address(client), found, "give scheduler and workers the same version")
 
 
 def _address(client: Client) -> str:

@@ -24,11 +24,10 @@ Why = Literal["new", "missing", "changed", "failed"]
 
 @dataclass(frozen=True)
 class Todo:
-    """A region to be mapped; ``overwrite`` where files of an earlier run are in the way."""
+    """A region to be mapped, and why."""
 
     region: Region
     why: Why
-    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def make_plan(
             assert record is not None
             kept.append(Kept(region, record))
         else:
-            todo.append(Todo(region, why, overwrite or record is not None))
+            todo.append(Todo(region, why))
             if record is None and not overwrite:
                 strange += [path for path in job.files if Path(path).exists()]
         if tick is not None:

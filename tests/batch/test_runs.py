@@ -148,6 +148,26 @@ def test_a_worker_killed_in_mid_region(
     check(tmp_path, wanted)
 
 
+def test_a_worker_that_dies_when_its_map_is_published(
+    client: Client, scenes: Path, wanted: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    from gopt_geo.batch.work import map_region
+
+    mark = tmp_path / "died"
+
+    def publishes_and_dies(job: Any) -> dict[str, Any]:
+        record = map_region(job)
+        if job.id == "a-west" and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return record
+
+    found = all_of(client, regions_of(scenes), tmp_path / "out", work=publishes_and_dies)
+    assert mark.exists()
+    assert {name: result.error for name, result in found.items()} == dict.fromkeys(wanted)
+    check(tmp_path / "out", wanted)
+
+
 def command(*arguments: object) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(REPO), str(REPO / "cli")])
     return subprocess.Popen(
