@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -172,6 +175,7 @@ def batch(
 
     Example: gopt-geo batch regions.geojson -o out/ --pack my.gopt.safetensors --workers 4
     """
+    _check_numbers(tries, split)
     said: dict[str, Any] = {
         "pack": pack,
         "backbone_weights": backbone_weights,
@@ -216,25 +220,53 @@ def batch(
         "collections": collection,
         **{name: value for name, value in said.items() if value is not None},
     }
+    from gopt_geo.batch.clusters import check_cluster
     from gopt_geo.batch.running import prepare
 
-    checked = prepare(regions, **asked)
-    replace = _check_mosaics(checked, mosaic or [], products, overwrite)
-    if dry_run:
-        _tell_plan(checked)
-        return
-    cluster = {
+    cluster: dict[str, Any] = {
         "scheduler": scheduler,
         "scheduler_file": scheduler_file,
         "workers": workers,
         "cuda": cuda,
         "limit_memory": limit_memory,
     }
-    done, failed = _map(checked, cluster, tries)
-    if mosaic:
-        _lay_together(checked, done, mosaic, replace)
+    check_cluster(**cluster)
+    checked = prepare(regions, **asked)
+    replace = _check_mosaics(checked, mosaic or [], products, overwrite)
+    if dry_run:
+        _tell_plan(checked)
+        return
+    with _interruptible(checked):
+        done, failed = _map(checked, cluster, tries)
+        if mosaic:
+            _lay_together(checked, done, mosaic, replace)
     if failed:
         raise typer.Exit(_EXIT_FAILED)
+
+
+def _check_numbers(tries: int, split: float) -> None:
+    from gopt_geo.errors import BatchError
+
+    if tries < 1:
+        raise BatchError(f"--tries {tries}", "out of range", "give 1 or more")
+    if not 0 <= split < math.inf:
+        raise BatchError(f"--split {split:g}", "out of range", "give megapixels, or 0 to make no region in bands")
+
+
+@contextmanager
+def _interruptible(checked: Batch) -> Iterator[None]:
+    """Where a batch is stopped that has mapped something, tell that this stays."""
+    from gopt_geo.errors import RunInterrupted
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not checked.folder.manifest.is_file():
+            raise
+        number = getattr(stop, "number", signal.SIGINT)
+        by = "interrupted by Ctrl-C" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+        told = f"{by}; finished regions stay in {checked.folder.path}, and the same command goes on"
+        raise RunInterrupted(number, told) from stop
 
 
 def _tell_plan(checked: Batch) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gopt_geo.ceiling import parse_bytes
-from gopt_geo.errors import BatchError
+from gopt_geo.errors import BatchError, GoptGeoError
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["connect"]
+__all__ = ["check_cluster", "connect"]
 
 _PATIENCE = 30.0  # seconds that a scheduler may take to answer
 
@@ -55,7 +55,9 @@ def connect(
     """
     from distributed import Client
 
-    _check(scheduler, scheduler_file, workers, cuda, limit_memory)
+    check_cluster(
+        scheduler=scheduler, scheduler_file=scheduler_file, workers=workers, cuda=cuda, limit_memory=limit_memory
+    )
     if scheduler is not None or scheduler_file is not None:
         name = scheduler if scheduler is not None else f"--scheduler-file {scheduler_file}"
         try:
@@ -74,9 +76,21 @@ def connect(
         yield client
 
 
-def _check(
-    scheduler: str | None, scheduler_file: Path | None, workers: int | None, cuda: bool, limit_memory: str | None
+def check_cluster(
+    *,
+    scheduler: str | None = None,
+    scheduler_file: Path | None = None,
+    workers: int | None = None,
+    cuda: bool = False,
+    limit_memory: str | None = None,
 ) -> None:
+    """Check the options of `connect`, without asking or starting anything.
+
+    Raises
+    ------
+    BatchError
+        If they contradict each other, or can't be.
+    """
     if scheduler is not None and scheduler_file is not None:
         raise BatchError("--scheduler-file", "--scheduler is there, too", "leave one of them out")
     running = scheduler is not None or scheduler_file is not None
@@ -92,6 +106,30 @@ def _check(
         raise BatchError(f"--scheduler-file {scheduler_file}", "there is no such file", "start the scheduler first")
     if cuda and find_spec("dask_cuda") is None:
         raise BatchError("--cuda", "dask-cuda isn't installed", "pip install 'gopt-geo[cuda]'")
+    _limit(limit_memory)
+    if scheduler is not None:
+        _check_address(scheduler)
+
+
+def _limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_bytes(text)
+    except GoptGeoError as error:
+        raise BatchError(f"--limit-memory {text}", error.found, error.remedy) from error
+
+
+def _check_address(scheduler: str) -> None:
+    """Refuse what dask would only find out after it has begun, and then takes a minute to end."""
+    from distributed.comm.addressing import parse_address
+    from distributed.comm.registry import get_backend
+
+    try:
+        get_backend(parse_address(scheduler)[0])
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BatchError(f"--scheduler {scheduler}", reason, "write it as tcp://10.0.0.1:8786") from error
 
 
 @contextmanager
@@ -100,7 +138,7 @@ def _local(workers: int | None, cuda: bool, limit_memory: str | None, dashboard:
     import dask
     from distributed import Client, LocalCluster
 
-    limit = parse_bytes(limit_memory) if limit_memory is not None else None
+    limit = _limit(limit_memory)
     if cuda:
         from dask_cuda import LocalCUDACluster
 
@@ -125,6 +163,7 @@ def _local(workers: int | None, cuda: bool, limit_memory: str | None, dashboard:
             # Without a limit a worker has the machine's memory: predict bounds its own.
             memory_limit=limit if limit is not None else 0,
             silence_logs="CRITICAL",
+            preload=[*dask.config.get("distributed.worker.preload"), "gopt_geo.batch.undisturbed"],
         ) as cluster,
         Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):

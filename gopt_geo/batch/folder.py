@@ -47,6 +47,21 @@ class BatchFolder:
         """Where regions that failed are listed, if there are any."""
         return self.path / _FAILURES
 
+    def check(self) -> None:
+        """Refuse a folder that can't be one, before anything is written.
+
+        Raises
+        ------
+        BatchError
+            If it isn't a folder that can be written, or can't be made.
+        """
+        if not self.path.parent.is_dir():
+            raise BatchError(self.path, f"the folder {self.path.parent} doesn't exist", "make it first")
+        if self.path.exists() and not self.path.is_dir():
+            raise BatchError(self.path, "it isn't a folder", "choose a folder you may write to")
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK | os.X_OK):
+            raise BatchError(self.path, "it can't be written", "choose a folder you may write to")
+
     def __enter__(self) -> BatchFolder:
         try:
             self.path.mkdir(exist_ok=True)

@@ -61,8 +61,9 @@ class Batch:
         Raises
         ------
         BatchError
-            If the manifest can't be read, or results are in the way.
+            If the folder can't be written, the manifest can't be read, or results are in the way.
         """
+        self.folder.check()
         records = read_manifest(self.folder.manifest)
         plan = make_plan(self.regions, self.make, records, retry_failed=self.retry_failed, overwrite=self.overwrite)
         return plan, estimate(plan, self.make, records)

@@ -170,7 +170,8 @@ def test_options_of_clusters_are_checked(tmp_path: Path) -> None:
         ({"workers": 0}, "--workers 0"),
         ({"workers": 1, "cuda": True}, "--cuda starts one"),
         ({"scheduler_file": tmp_path / "none.json"}, "no such file"),
-        ({"scheduler": "nonsense://x"}, "doesn't answer"),
+        ({"scheduler": "nonsense://x"}, "--scheduler nonsense://x: unknown address scheme"),
+        ({"limit_memory": "much"}, "--limit-memory much: not a number of bytes"),
     ):
         with pytest.raises(BatchError, match=words), connect(**options):  # type: ignore[arg-type]
             pass

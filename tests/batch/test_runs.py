@@ -24,6 +24,7 @@ from pyproj import CRS
 import gopt_geo
 from gopt_geo.batch import Region, run
 from gopt_geo.batch.manifest import read_manifest
+from gopt_geo.batch.running import prepare
 from gopt_geo.errors import BatchError, WorkerError
 
 REPO = Path(__file__).parents[2]
@@ -168,7 +169,7 @@ def test_a_worker_that_dies_when_its_map_is_published(
     check(tmp_path / "out", wanted)
 
 
-def command(*arguments: object) -> subprocess.Popen[str]:
+def command(*arguments: object, start_new_session: bool = False) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(REPO), str(REPO / "cli")])
     return subprocess.Popen(
         [sys.executable, "-c", "from gopt_geo_cli.main import main; main()", *map(str, arguments)],
@@ -176,6 +177,7 @@ def command(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        start_new_session=start_new_session,
     )
 
 
@@ -210,6 +212,45 @@ def test_the_client_killed_and_the_command_given_again(
     assert {result.status for result in found.values()} == {"done"}
     assert any(result.kept for result in found.values())
     check(tmp_path / "out", wanted)
+
+
+def test_an_interrupt_is_told_in_a_line_and_costs_only_what_is_in_flight(
+    client: Client, scenes: Path, wanted: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    given = region_file(scenes, tmp_path)
+    first = command("batch", given, "-o", tmp_path / "out", *SHARED, start_new_session=True)
+    wait_for(tmp_path / "out" / "manifest.jsonl", 1)
+    os.killpg(first.pid, signal.SIGINT)  # a terminal sends it to the workers, too
+    out, told = first.communicate()
+    assert (first.returncode, out) == (130, ""), told
+    assert "Traceback" not in told
+    assert told.splitlines()[-1] == (
+        f"error: interrupted by Ctrl-C; finished regions stay in {tmp_path / 'out'}, and the same command goes on"
+    )
+    found = all_of(client, given, tmp_path / "out")
+    assert {result.status for result in found.values()} == {"done"}
+    assert any(result.kept for result in found.values())
+    check(tmp_path / "out", wanted)
+
+
+def test_numbers_are_checked_before_a_dry_run(scenes: Path, tmp_path: Path) -> None:
+    asked = ["batch", region_file(scenes, tmp_path), "-o", tmp_path / "out", *SHARED, "--dry-run"]
+    for option, value in (("--tries", "0"), ("--split", "-1"), ("--split", "inf"), ("--limit-memory", "much")):
+        process = command(*asked, option, value)
+        out, told = process.communicate()
+        assert (process.returncode, out) == (2, ""), told
+        assert told.startswith(f"error: {option} {value}: ")
+        assert told.count("\n") == 1
+
+
+def test_a_plan_refuses_a_folder_that_cannot_be(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output, words in (
+        (tmp_path / "none" / "out", "none doesn't exist; make it"),
+        (tmp_path / "file", "isn't a folder"),
+    ):
+        with pytest.raises(BatchError, match=words):
+            prepare(regions_of(scenes), output=output, **OPTIONS).plan()
 
 
 def test_a_scheduler_that_goes_away_and_another_that_goes_on(
