@@ -49,6 +49,8 @@ def check_workers(client: Client, version: str, packs: dict[str | None, str], pa
     WorkerError
         If a worker doesn't serve.
     """
+    from distributed.comm.core import CommClosedError
+
     try:
         client.wait_for_workers(1, timeout=patience)
     except TimeoutError as error:
@@ -58,6 +60,9 @@ def check_workers(client: Client, version: str, packs: dict[str | None, str], pa
         raise BatchError(_address(client), f"the scheduler went away ({error})", _GONE) from error
     _check_scheduler(client, version)
     for address, found in client.run(check_worker, version, packs, on_error="return").items():
+        if isinstance(found, CommClosedError):
+            what = "it ended before it could begin: out of memory, or killed"
+            raise WorkerError(f"worker {address}", what, "give workers more memory (--limit-memory), or see their log")
         if isinstance(found, BaseException):
             what = f"it can't run gopt-geo {version} ({type(found).__name__}: {found})"
             raise WorkerError(f"worker {address}", what, "install the same version there")

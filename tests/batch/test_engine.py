@@ -163,6 +163,18 @@ def test_workers_are_checked_before_anything_runs(client: Client, tmp_path: Path
         check_workers(client, gopt_geo.__version__, {None: "1234"})
 
 
+def test_a_worker_that_ends_while_it_is_checked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.getpid()  # where the scheduler runs, which is asked first
+
+    def ends(version: str, packs: dict[str | None, str]) -> None:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("gopt_geo.batch.engine.check_worker", ends)
+    with connect(workers=1) as own, pytest.raises(WorkerError, match=r"ended before it could begin.*--limit-memory"):
+        check_workers(own, "0", {})
+
+
 def test_options_of_clusters_are_checked(tmp_path: Path) -> None:
     for options, words in (
         ({"scheduler": "tcp://127.0.0.1:1", "scheduler_file": tmp_path / "s.json"}, "--scheduler-file"),
