@@ -321,21 +321,25 @@ def _lay_together(checked: Batch, done: set[str], mosaic: list[Path], replace: b
 def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> tuple[set[str], list[RegionResult]]:
     """Run a batch, tell what came of it, and return the regions that are mapped, and the failures."""
     from gopt_geo.batch.clusters import connect
-    from gopt_geo_cli.batchdisplay import batch_display, failure_lines
+    from gopt_geo_cli.batchdisplay import NoticeCount, batch_display, failure_lines
 
     plan, _ = checked.plan()  # what is wrong with it is told before processes are started, which takes seconds
     failed: list[RegionResult] = []
     done: set[str] = set()
     counts = {"mapped": 0, "kept": 0}
+    notices = NoticeCount()
     with ExitStack() as stack:
         client = stack.enter_context(connect(**cluster)) if plan.todo else None
         show = stack.enter_context(batch_display(len(plan.todo), client.dashboard_link if client is not None else None))
         for result in stack.enter_context(checked.run(client, tries=tries, progress=show)):
+            if not result.kept:
+                notices.add(result.notices)
             if result.status == "failed":
                 failed.append(result)
             else:
                 done.add(result.id)
                 counts["kept" if result.kept else "mapped"] += 1
+    say_notices(notices.lines())
     say_notices(failure_lines(failed))
     told = f"{counts['mapped']} regions mapped, {counts['kept']} kept, {len(failed)} failed"
     say_notices([told + (f"; they are listed in {checked.folder.failures}" if failed else "")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ from gopt_geo_cli.progress import clock
 if TYPE_CHECKING:
     from gopt_geo.batch.results import BatchProgress, RegionResult
 
-__all__ = ["batch_display", "failure_lines", "standing"]
+__all__ = ["NoticeCount", "batch_display", "failure_lines", "standing"]
 
 _EVERY = 10.0  # seconds between plain lines
-_SHOWN = 20  # failures that are listed; all are in the file of failures
+_SHOWN = 20  # failures, and notices, that are listed; all are in the files
 
 
 def standing(state: BatchProgress) -> str:
@@ -71,6 +71,29 @@ class _Lines:
         if changed and (now - told >= _EVERY or state.ended == state.total):
             self._last = now, state.ended, state.workers
             print(f"batch: {standing(state)}", file=sys.stderr, flush=True)
+
+
+class NoticeCount:
+    """What regions' maps give to say, each notice once with the number of its regions; the manifest holds all."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._more = 0
+
+    def add(self, notices: Iterable[str]) -> None:
+        """Count the notices of a region."""
+        for notice in notices:
+            if notice in self._counts or len(self._counts) < _SHOWN:
+                self._counts[notice] = self._counts.get(notice, 0) + 1
+            else:
+                self._more += 1
+
+    def lines(self) -> list[str]:
+        """Return the first of them, a line each; the rest is counted."""
+        lines = [f"{notice} ({count} regions)" if count > 1 else notice for notice, count in self._counts.items()]
+        if self._more:
+            lines.append(f"{self._more} more notices of regions are in the manifest")
+        return lines
 
 
 def failure_lines(failed: list[RegionResult]) -> list[str]:

@@ -55,6 +55,11 @@ class RegionResult:
         return self.record["error"]["message"] if self.status == "failed" else None
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What its map gives to say, as predict says it."""
+        return tuple(self.record.get("notices", ()))
+
+    @property
     def pixels(self) -> int:
         """Of its map."""
         return int(self.record.get("pixels", 0))

@@ -378,9 +378,22 @@ def test_the_command_tells_what_it_does(scenes: Path, tmp_path: Path) -> None:
     assert out == f"{tmp_path / 'out' / 'manifest.jsonl'}\n"
     lines = told.splitlines()
     assert lines[0].startswith("batch: the cluster's dashboard is http://127.0.0.1:")
+    assert "\nwarning: pack 'demo': demo, trained on simulated scenes; " in told
     assert "failed: b-east: " in told
     assert "none.tif: there is no such file" in told
     assert f"1 regions mapped, 0 kept, 1 failed; they are listed in {tmp_path / 'out' / 'failures.geojson'}" in told
+
+
+def test_notices_of_regions_are_told_once() -> None:
+    from gopt_geo_cli.batchdisplay import NoticeCount
+
+    count = NoticeCount()
+    for number in range(30):
+        count.add(["warning: the same", f"of {number}"])
+    lines = count.lines()
+    assert lines[:2] == ["warning: the same (30 regions)", "of 0"]
+    assert lines[-1] == "11 more notices of regions are in the manifest"
+    assert len(lines) == 21
 
 
 LARGE = {"split": 2000, "tile_size": 32, "overlap": 8}
