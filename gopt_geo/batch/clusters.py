@@ -150,10 +150,12 @@ def _local(workers: int | None, cuda: bool, limit_memory: str | None, dashboard:
         return
     count = workers if workers is not None else 1
     threads = max(1, len(os.sched_getaffinity(0)) // count)
-    settings = {
+    settings: dict[str, object] = {
         f"distributed.nanny.pre-spawn-environ.{name}": os.environ.get(name, threads)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
+    # A task that waits at a worker that dies would count as one of those that may have killed it.
+    settings["distributed.scheduler.worker-saturation"] = 1.0
     with (
         dask.config.set(settings),
         LocalCluster(  # type: ignore[no-untyped-call]

@@ -268,11 +268,11 @@ class Engine:
         found = [(job, tries, record) for (_, job, tries), record in zip(whole, results, strict=True)]
         for future, job, tries in ended:
             if future.status != "finished" and all(future is not one[0] for one in whole):
-                found.append((job, tries, self._failure(future)))
+                found.append((job, tries, self._failure(future, tries)))
         base = {"time": round(time.time(), 3)}
         return [(job, tries, {"id": job.id, "digest": job.digest, **base, **record}) for job, tries, record in found]
 
-    def _failure(self, future: Future[Record]) -> Record:
+    def _failure(self, future: Future[Record], tries: int) -> Record:
         """Tell why dask gave a task up; what concerns all of the batch is raised."""
         from distributed import KilledWorker
 
@@ -285,7 +285,9 @@ class Engine:
             raise error
         if isinstance(error, KilledWorker):
             died = "the workers died that ran it: out of memory, or killed"
-            return {"status": "failed", "error": {"type": "KilledWorker", "allows": LATER, "message": died}}
+            # It may have been another task's doing that waited there: one more try tells.
+            allows = AGAIN if tries == 1 else LATER
+            return {"status": "failed", "error": {"type": "KilledWorker", "allows": allows, "message": died}}
         found = f"a task failed in a way that no map does ({type(error).__name__}: {error})"
         raise WorkerError("workers", found, "see the log of the workers; all need the same environment") from error
 

@@ -1,4 +1,4 @@
-"""A local cluster of two processes for all tests of batches, and small scenes."""
+"""A local cluster of two processes for the tests of a module, and small scenes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import gopt_geo
 from gopt_geo.batch.clusters import connect
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its threads would disturb what other tests measure of this process
 def client() -> Iterator[Client]:
     with connect(workers=2) as connected:
         yield connected

@@ -36,7 +36,7 @@ def refused(path: Path, row: dict[str, Any], *words: str, **how: Any) -> None:
 @pytest.mark.brief
 def test_every_option_of_predict_is_either_taken_or_refused() -> None:
     said = {*typing.get_type_hints(MapOptions), *predict.__kwdefaults__, "output", "outputs"}
-    assert said - {*OPTIONS, *REFUSED} == {"pack", "progress", "load"}
+    assert said - {*OPTIONS, *REFUSED} == {"pack", "progress", "load", "rows"}
     assert not set(OPTIONS) & set(REFUSED)
 
 
