@@ -27,7 +27,7 @@ from batches import scaling, scheduling
 from batches.cluster import Cluster
 from batches.setting import Setting
 from costs.common import Section
-from costs.report import device_name, run_sections
+from costs.report import device_name, run_sections, section_parser
 from rich.console import Console
 
 SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {
@@ -53,11 +53,7 @@ def machine(setting: Setting) -> dict[str, Any]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = list(SECTIONS)
-    parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="SECTION", help=f"of {', '.join(names)}"
-    )
+    parser = section_parser(__doc__, SECTIONS)
     parser.add_argument("--regions", type=int, default=16, help="that are mapped")
     parser.add_argument("--size", type=int, default=2048, help="their edge in pixels")
     parser.add_argument("--model", choices=["vit-s", "vit-b", "vit-t"], default="vit-s")
@@ -69,7 +65,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--folder", type=Path, help="for inputs, maps and logs, kept there; else a temporary one")
     parser.add_argument("--quick", action="store_true", help="few, tiny regions, to see that all runs; judges no time")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 
 

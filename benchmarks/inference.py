@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from costs.common import Section
-from costs.report import device_name, run_sections
+from costs.report import device_name, run_sections, section_parser
 from rich.console import Console
 from speed import endtoend, exact, reduced, stages
 from speed.setting import Setting
@@ -47,11 +47,7 @@ def machine(setting: Setting) -> dict[str, Any]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = list(SECTIONS)
-    parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="SECTION", help=f"of {', '.join(names)}"
-    )
+    parser = section_parser(__doc__, SECTIONS)
     parser.add_argument("--size", type=int, default=4096, help="edge of the scenes in pixels")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of the model on a CPU")
@@ -62,7 +58,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda[:n]")
     parser.add_argument("--folder", type=Path, help="for scenes and maps, kept there; else a temporary one")
     parser.add_argument("--quick", action="store_true", help="tiny scenes, to see that all runs; judges no time")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 
 

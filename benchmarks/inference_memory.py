@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from costs.common import Section
-from costs.report import device_name, run_sections
+from costs.report import device_name, run_sections, section_parser
 from memory.scenes import places, write_pair
 from rich.console import Console
 from speed.inputs import ModelFiles, Pair, make_model_files
@@ -139,17 +139,12 @@ SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {"taller": measure_tal
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = list(SECTIONS)
-    parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="SECTION", help=f"of {', '.join(names)}"
-    )
+    parser = section_parser(__doc__, SECTIONS)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--height", type=int, default=2048, help="rows of the base scene")
     parser.add_argument("--width", type=int, default=2048, help="columns of the base scene")
     parser.add_argument("--folder", type=Path, help="for scenes and maps, kept there; else a temporary one")
     parser.add_argument("--quick", action="store_true", help="small scenes, to see that all runs; judges nothing")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 
 

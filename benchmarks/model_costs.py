@@ -15,14 +15,13 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from costs import forward, parameters, precision, switching, training
 from costs.common import Section, Setting
-from costs.report import device_name, run_sections
+from costs.report import device_name, run_sections, section_parser
 from rich.console import Console
 
 SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {
@@ -44,20 +43,11 @@ def machine(setting: Setting) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write the JSON file; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=list(SECTIONS),
-        default=list(SECTIONS),
-        metavar="SECTION",
-        help=f"of {', '.join(SECTIONS)}",
-    )
+    parser = section_parser(__doc__, SECTIONS)
     parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda[:n]")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each training step; other things take more")
     parser.add_argument("--quick", action="store_true", help="a tiny backbone, to see that all runs; judges no budget")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)  # for the processes that measure memory
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from costs.common import Section
 
-__all__ = ["device_name", "run_sections"]
+__all__ = ["device_name", "run_sections", "section_parser"]
 
 S = TypeVar("S")
 
@@ -26,6 +27,17 @@ def device_name(device: torch.device) -> str:
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+
+
+def section_parser(description: str | None, sections: Iterable[str]) -> argparse.ArgumentParser:
+    """Return a parser that knows what all benchmarks of several sections are asked for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = list(sections)
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="SECTION", help=f"of {', '.join(names)}"
+    )
+    parser.add_argument("--json", type=Path)
+    return parser
 
 
 def run_sections(

@@ -25,6 +25,7 @@ from gopt_geo_cli.mapoptions import (
     Extent,
     ExtentOption,
     GridOption,
+    MaxCloudOption,
     MaxMemoryOption,
     OverlapOption,
     ProbabilitiesType,
@@ -33,6 +34,8 @@ from gopt_geo_cli.mapoptions import (
     ResolutionOption,
     ScalesOption,
     TileSizeOption,
+    TimeOption,
+    as_keywords,
 )
 from gopt_geo_cli.options import (
     BackboneWeightsOption,
@@ -47,8 +50,6 @@ from gopt_geo_cli.options import (
     SarUnitsOption,
     SensorOption,
     ThreadsOption,
-    parse_batch_size,
-    parse_scales,
 )
 from gopt_geo_cli.say import say_notices, say_written
 
@@ -115,12 +116,8 @@ def batch(
             " .geojson), or a STAC catalogue; docs/batch.md.",
         ),
     ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="With --catalog, when: 2024-06-01/2024-06-30, a day, a month or a year.")
-    ] = None,
-    max_cloud: Annotated[
-        float | None, typer.Option(help="With --catalog, most cloud cover in percent; else 20.")
-    ] = None,
+    time: TimeOption = None,
+    max_cloud: MaxCloudOption = None,
     collection: Annotated[
         list[str] | None, typer.Option(help="With --catalog of STAC, a collection to look into; may be repeated.")
     ] = None,
@@ -176,40 +173,40 @@ def batch(
     Example: gopt-geo batch regions.geojson -o out/ --pack my.gopt.safetensors --workers 4
     """
     _check_numbers(tries, split)
-    said: dict[str, Any] = {
-        "pack": pack,
-        "backbone_weights": backbone_weights,
-        "optical_bands": optical_bands,
-        "sar_bands": sar_bands,
-        "optical_units": optical_units.value if optical_units else None,
-        "sar_units": sar_units.value if sar_units else None,
-        "sensor": sensor,
-        "sar_sensor": sar_sensor,
-        "cloud_mask": cloud_mask,
-        "cloud_mask_kind": cloud_mask_kind.value if cloud_mask_kind else None,
-        "grid": grid,
-        "extent": extent.value,
-        "resolution": resolution,
-        "crs": crs,
-        "allow_resolution": allow_resolution,
-        "coregister": coregister,
-        "tile_size": tile_size,
-        "overlap": overlap,
-        "batch_size": parse_batch_size(batch_size),
-        "blend": blend.value,
-        "augment": augment.value,
-        "scales": parse_scales(scales),
-        "readers": readers,
-        "max_memory": max_memory,
-        "device": device,
-        "precision": precision.value if precision is not None else "auto",
-        "compile": compile_model,
-        "threads": threads,
-    }
+    said = as_keywords(
+        pack=pack,
+        backbone_weights=backbone_weights,
+        optical_bands=optical_bands,
+        sar_bands=sar_bands,
+        optical_units=optical_units,
+        sar_units=sar_units,
+        sensor=sensor,
+        sar_sensor=sar_sensor,
+        cloud_mask=cloud_mask,
+        cloud_mask_kind=cloud_mask_kind,
+        grid=grid,
+        extent=extent,
+        resolution=resolution,
+        crs=crs,
+        allow_resolution=allow_resolution,
+        coregister=coregister,
+        tile_size=tile_size,
+        overlap=overlap,
+        batch_size=batch_size,
+        blend=blend,
+        augment=augment,
+        scales=scales,
+        readers=readers,
+        max_memory=max_memory,
+        device=device,
+        precision=precision,
+        compile=compile_model,
+        threads=threads,
+        probabilities_type=probabilities_type,
+    )
     asked: dict[str, Any] = {
         "output": output,
         "products": products,
-        "probabilities_type": probabilities_type.value,
         "split": max(round(split * 1e6), 1) if split > 0 else None,
         "retry_failed": retry_failed,
         "overwrite": overwrite,
@@ -272,7 +269,8 @@ def _interruptible(checked: Batch) -> Iterator[None]:
 def _tell_plan(checked: Batch) -> None:
     from gopt_geo_cli.progress import clock
 
-    plan, expected = checked.plan()
+    plan = checked.plan()
+    expected = checked.estimate(plan)
     told = ", ".join(f"{count} {name}" for name, count in plan.counts.items() if count)
     typer.echo(f"regions: {told or 'none'}")
     typer.echo(f"to be mapped: {expected.regions}")
@@ -323,7 +321,7 @@ def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> tuple[set[str],
     from gopt_geo.batch.clusters import connect
     from gopt_geo_cli.batchdisplay import NoticeCount, batch_display, failure_lines
 
-    plan, _ = checked.plan()  # what is wrong with it is told before processes are started, which takes seconds
+    plan = checked.plan()  # what is wrong with it is told before processes are started, which takes seconds
     failed: list[RegionResult] = []
     done: set[str] = set()
     counts = {"mapped": 0, "kept": 0}
@@ -331,7 +329,7 @@ def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> tuple[set[str],
     with ExitStack() as stack:
         client = stack.enter_context(connect(**cluster)) if plan.todo else None
         show = stack.enter_context(batch_display(len(plan.todo), client.dashboard_link if client is not None else None))
-        for result in stack.enter_context(checked.run(client, tries=tries, progress=show)):
+        for result in stack.enter_context(checked.run(client, plan=plan, tries=tries, progress=show)):
             if not result.kept:
                 notices.add(result.notices)
             if result.status == "failed":

@@ -1,11 +1,13 @@
-"""Options of commands that make maps: grid, tiles, averaging, device."""
+"""Options of commands that make maps: grid, tiles, averaging, device; and how they become predict's keywords."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from gopt_geo_cli.options import parse_batch_size, parse_scales
 
 __all__ = [
     "AllowResolutionOption",
@@ -21,6 +23,7 @@ __all__ = [
     "Extent",
     "ExtentOption",
     "GridOption",
+    "MaxCloudOption",
     "MaxMemoryOption",
     "OverlapOption",
     "ProbabilitiesType",
@@ -29,6 +32,8 @@ __all__ = [
     "ResolutionOption",
     "ScalesOption",
     "TileSizeOption",
+    "TimeOption",
+    "as_keywords",
 ]
 
 
@@ -111,3 +116,23 @@ CompileOption = Annotated[
     bool,
     typer.Option("--compile", help="Put the model through torch's compiler first: pays on a GPU and large scenes."),
 ]
+TimeOption = Annotated[
+    str | None, typer.Option(help="With --catalog, when: 2024-06-01/2024-06-30, a day, a month or a year.")
+]
+MaxCloudOption = Annotated[float | None, typer.Option(help="With --catalog, most cloud cover in percent; else 20.")]
+
+
+def as_keywords(*, batch_size: str, scales: str, precision: Enum | None, **given: Any) -> dict[str, Any]:
+    """Return options of a map as predict takes them: choices as their words, numbers read from text.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a batch size or sizes of tiles can't be read.
+    """
+    plain = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+    return plain | {
+        "batch_size": parse_batch_size(batch_size),
+        "scales": parse_scales(scales),
+        "precision": precision.value if precision is not None else "auto",
+    }

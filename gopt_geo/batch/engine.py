@@ -259,16 +259,17 @@ class Engine:
         return self._records(ended)
 
     def _records(self, ended: Sequence[tuple[Future[Record], Job, int]]) -> list[tuple[Job, int, Record]]:
-        whole = [one for one in ended if one[0].status == "finished"]
+        whole: list[tuple[Future[Record], Job, int]] = []
+        broken: list[tuple[Future[Record], Job, int]] = []  # told apart once: a status may still change
+        for one in ended:
+            (whole if one[0].status == "finished" else broken).append(one)
         try:
             futures = [future for future, _, _ in whole]
             results = self.client.gather(futures, errors="raise")  # type: ignore[no-untyped-call]
         except Exception:  # a worker went with its result: the jobs are done anew
             results = [{"status": "failed", "error": _lost("its worker went away with the result")} for _ in whole]
         found = [(job, tries, record) for (_, job, tries), record in zip(whole, results, strict=True)]
-        for future, job, tries in ended:
-            if future.status != "finished" and all(future is not one[0] for one in whole):
-                found.append((job, tries, self._failure(future, tries)))
+        found += [(job, tries, self._failure(future, tries)) for future, job, tries in broken]
         base = {"time": round(time.time(), 3)}
         return [(job, tries, {"id": job.id, "digest": job.digest, **base, **record}) for job, tries, record in found]
 

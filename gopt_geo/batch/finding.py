@@ -24,7 +24,7 @@ from gopt_geo.errors import SourceError
 from gopt_geo.paths import StrPath
 from gopt_geo.scene.bandfiles import Source, names_item
 from gopt_geo.scene.catalog import TimeRange, list_items, parse_time
-from gopt_geo.scene.mosaic import SceneMosaic
+from gopt_geo.scene.mosaic import one_source
 from gopt_geo.scene.remote import address, is_remote
 from gopt_geo.scene.stac import cloud_cover, item_time
 from gopt_geo.search import MAX_CLOUD
@@ -63,13 +63,7 @@ class FoundScenes:
     @property
     def sources(self) -> tuple[Source | None, Source | None]:
         """Optical and SAR as `gopt_geo.predict` takes them: several as a mosaic, None where there is none."""
-        return _as_source(self.optical), _as_source(self.sar)
-
-
-def _as_source(found: Sequence[str]) -> Source | None:
-    if not found:
-        return None
-    return found[0] if len(found) == 1 else SceneMosaic(tuple(found))
+        return one_source(self.optical), one_source(self.sar)
 
 
 class SceneFinder(Protocol):

@@ -43,6 +43,14 @@ class BatchFolder:
         return self.path / _MANIFEST
 
     @property
+    def manifest_size(self) -> int:
+        """Its bytes; 0 where there is none."""
+        try:
+            return self.manifest.stat().st_size
+        except OSError:
+            return 0
+
+    @property
     def failures(self) -> Path:
         """Where regions that failed are listed, if there are any."""
         return self.path / _FAILURES
@@ -63,11 +71,10 @@ class BatchFolder:
             raise BatchError(self.path, "it can't be written", "choose a folder you may write to")
 
     def __enter__(self) -> BatchFolder:
+        self.check()
         try:
             self.path.mkdir(exist_ok=True)
             self._descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError as error:
-            raise BatchError(self.path, f"the folder {self.path.parent} doesn't exist", "make it first") from error
         except OSError as error:
             reason = error.strerror or str(error)
             raise BatchError(self.path, f"can't be used ({reason})", "choose a folder you may write to") from error

@@ -20,7 +20,7 @@ from gopt_geo.errors import BatchError
 from gopt_geo.maprequest import MapOptions, MapRequest
 from gopt_geo.outputs.probabilities import ProbabilityType
 from gopt_geo.packchoice import choose_pack
-from gopt_geo.scene.mosaic import SceneMosaic
+from gopt_geo.scene.mosaic import one_source
 
 if TYPE_CHECKING:
     from gopt_geo.batch.regions import Region
@@ -96,8 +96,6 @@ class Job:
         Keywords of `gopt_geo.batch.finding.open_finder`, where the worker has to find the scenes; else None.
     version
         Of gopt-geo where the job was made; the worker's must be the same.
-    overwrite
-        Whether results that exist are replaced.
     split
         Pixels beyond which the map is made in bands; None: never.
     share
@@ -115,7 +113,6 @@ class Job:
     pack_sha256: str
     catalog: Mapping[str, Any] | None = None
     version: str = field(default_factory=lambda: gopt_geo.__version__)
-    overwrite: bool = False
     split: int | None = None
     share: Share | None = None
     allow_remote: bool = True
@@ -128,8 +125,7 @@ class Job:
     @property
     def sources(self) -> tuple[Source | None, Source | None]:
         """Optical and SAR as predict takes them."""
-        optical, sar = (None if not s else s[0] if len(s) == 1 else SceneMosaic(s) for s in (self.optical, self.sar))
-        return optical, sar
+        return one_source(self.optical), one_source(self.sar)
 
     @cached_property
     def digest(self) -> str:
@@ -144,6 +140,16 @@ class Job:
         asked = [self.id, self.optical, self.sar, self.outputs, dict(self.beside), said, self.pack_sha256]
         asked += [] if self.catalog is None else [dict(self.catalog)]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _KnownPack:
+    """What jobs need to know of a pack; its path is None where it is the embedded one."""
+
+    path: str | None
+    sha256: str
+    resolution_m: float | None
+    modalities: tuple[str, ...]
 
 
 def product_names(products: str | Iterable[str]) -> tuple[str, ...]:
@@ -211,11 +217,9 @@ class JobMaker:
         self._said = {name: _plain(name, value) for name, value in said.items() if value is not None}
         self._allow_remote = allow_remote
         self._pack: str | None = self._said.pop("pack", None)
-        self._packs: dict[str | None, tuple[str | None, str]] = {}
-        self._sizes: dict[str | None, float | None] = {}
-        self._modalities: dict[str | None, tuple[str, ...]] = {}
+        self._packs: dict[str | None, _KnownPack] = {}
 
-    def __call__(self, region: Region, *, overwrite: bool = False) -> Job:
+    def __call__(self, region: Region) -> Job:
         """Make the job of a region.
 
         Raises
@@ -223,11 +227,11 @@ class JobMaker:
         PackError
             If its pack can't be read.
         """
-        path, sha256 = self._find_pack(region.pack)
+        pack = self._find_pack(region.pack)
         files = {name: str(self._output / f"{region.id}{PRODUCTS[name]}") for name in self._products}
         options = {**self._said, **region.options, **_area(region)}
-        if path is not None:
-            options["pack"] = path
+        if pack.path is not None:
+            options["pack"] = pack.path
         return Job(
             id=region.id,
             optical=region.optical,
@@ -235,9 +239,8 @@ class JobMaker:
             outputs=tuple(path for name, path in files.items() if name not in _BESIDE),
             beside={name: path for name, path in files.items() if name in _BESIDE},
             options=options,
-            pack_sha256=sha256,
+            pack_sha256=pack.sha256,
             catalog=None if region.optical or region.sar else self._looked_for(region),
-            overwrite=overwrite,
             split=self._split,
             allow_remote=self._allow_remote,
         )
@@ -246,7 +249,7 @@ class JobMaker:
         """Return how a region's scenes are found."""
         if self._catalog is None:
             return None
-        known = self._modalities[region.pack]
+        known = self._find_pack(region.pack).modalities
         return {**self._catalog, "modalities": [name for name in ("optical", "sar") if name in known]}
 
     def pixel_size(self, region: Region) -> float | None:
@@ -255,21 +258,19 @@ class JobMaker:
         resolution, crs = options.get("resolution"), options.get("crs")
         if resolution is not None and crs is not None and not CRS.from_user_input(crs).is_geographic:
             return float(resolution)
-        self._find_pack(region.pack)
-        return self._sizes[region.pack]
+        return self._find_pack(region.pack).resolution_m
 
     def packs(self) -> dict[str | None, str]:
         """Return what packs the jobs made so far need: path, None for the embedded one, to SHA-256."""
-        return dict(self._packs.values())
+        return {pack.path: pack.sha256 for pack in self._packs.values()}
 
-    def _find_pack(self, named: str | None) -> tuple[str | None, str]:
+    def _find_pack(self, named: str | None) -> _KnownPack:
         if named not in self._packs:
             asked = named if named is not None else self._pack
             pack, _ = choose_pack(asked)
             embedded = asked is None and not _pack_in_environment()
             path = None if embedded or pack.path is None else str(Path(pack.path).absolute())
-            self._packs[named], self._sizes[named] = (path, pack.sha256), pack.meta.resolution_m
-            self._modalities[named] = tuple(pack.meta.modalities)
+            self._packs[named] = _KnownPack(path, pack.sha256, pack.meta.resolution_m, tuple(pack.meta.modalities))
         return self._packs[named]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,10 +40,19 @@ class Kept:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does and what it keeps, in the order of the regions."""
+    """What a run does and what it keeps, in the order of the regions.
+
+    Attributes
+    ----------
+    todo, kept
+        Regions to be mapped, and those that stay as they are.
+    manifest_size
+        Bytes of the manifest that it goes by, which only ever grows.
+    """
 
     todo: tuple[Todo, ...]
     kept: tuple[Kept, ...]
+    manifest_size: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,7 +69,6 @@ def make_plan(
     *,
     retry_failed: bool = False,
     overwrite: bool = False,
-    tick: Callable[[int], None] | None = None,
 ) -> Plan:
     """Decide of each region whether it is mapped.
 
@@ -80,8 +88,6 @@ def make_plan(
         Also map what failed for good.
     overwrite
         Map all regions, and replace files that no earlier run wrote, too.
-    tick
-        Called with the number of regions looked at.
 
     Raises
     ------
@@ -91,7 +97,7 @@ def make_plan(
     todo, kept = [], []
     taken: dict[str, str] = {}
     strange: list[str] = []
-    for number, region in enumerate(regions, 1):
+    for region in regions:
         job = make(region)
         _claim(job, taken)
         record = records.get(region.id)
@@ -103,8 +109,6 @@ def make_plan(
             todo.append(Todo(region, why))
             if record is None and not overwrite:
                 strange += [path for path in job.files if Path(path).exists()]
-        if tick is not None:
-            tick(number)
     if strange:
         more = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
         found = f"exists, and no batch into this folder wrote it{more}"

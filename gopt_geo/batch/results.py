@@ -151,8 +151,7 @@ class BatchRun:
             def started(job: Job) -> None:
                 manifest.append({"id": job.id, "status": "started", "digest": job.digest})
 
-            # What stands at its paths is this batch's own, as the plan made sure: a worker may die after it published.
-            jobs = (self._make(todo.region, overwrite=True) for todo in self.plan.todo)
+            jobs = (self._make(todo.region) for todo in self.plan.todo)
             with closing(engine.run(jobs, started, tell)) as records:
                 for record in records:
                     manifest.append(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -55,8 +55,8 @@ class Batch:
     retry_failed: bool
     overwrite: bool
 
-    def plan(self) -> tuple[Plan, Estimate]:
-        """Decide what a run would do, and estimate what it takes; nothing is written.
+    def plan(self) -> Plan:
+        """Decide what a run would do; nothing is written.
 
         Raises
         ------
@@ -64,19 +64,27 @@ class Batch:
             If the folder can't be written, the manifest can't be read, or results are in the way.
         """
         self.folder.check()
+        size = self.folder.manifest_size
         records = read_manifest(self.folder.manifest)
         plan = make_plan(self.regions, self.make, records, retry_failed=self.retry_failed, overwrite=self.overwrite)
-        return plan, estimate(plan, self.make, records)
+        return replace(plan, manifest_size=size)
+
+    def estimate(self, plan: Plan) -> Estimate:
+        """Estimate what a plan takes."""
+        return estimate(plan, self.make, read_manifest(self.folder.manifest))
 
     def run(
         self,
         client: Client | None,
         *,
+        plan: Plan | None = None,
         tries: int = 3,
         progress: Callable[[BatchProgress], None] | None = None,
         work: Work = map_region,
     ) -> BatchRun:
         """Begin; see `gopt_geo.batch.run`. Without a client nothing may be left to do.
+
+        A plan that was made before is taken, unless another run has added to the manifest since.
 
         Raises
         ------
@@ -85,8 +93,8 @@ class Batch:
         """
         with ExitStack() as stack:
             stack.enter_context(self.folder)
-            records = read_manifest(self.folder.manifest)
-            plan = make_plan(self.regions, self.make, records, retry_failed=self.retry_failed, overwrite=self.overwrite)
+            if plan is None or plan.manifest_size != self.folder.manifest_size:
+                plan = self.plan()
             engine = None
             if plan.todo:
                 if client is None:

@@ -59,16 +59,27 @@ def check_worker(version: str, packs: Mapping[str | None, str]) -> str | None:
     """
     from gopt_geo.packs import demo_pack_path, read_pack
 
-    if gopt_geo.__version__ != version:
-        return f"it has gopt-geo {gopt_geo.__version__}, the batch was begun with {version}"
+    other = _other_version(version)
+    if other is not None:
+        return other
     for path, sha256 in packs.items():
         try:
             found = read_pack(path if path is not None else demo_pack_path()).sha256
         except GoptGeoError as error:
             return f"it can't read the pack {error.subject}: {error.found}"
         if found != sha256:
-            return f"the pack {path or 'in the package'} is another one there: SHA-256 {found[:12]}, not {sha256[:12]}"
+            return _other_pack(path, found, sha256)
     return None
+
+
+def _other_version(version: str) -> str | None:
+    """Say that this process has another version of gopt-geo than a batch, None if it hasn't."""
+    own = gopt_geo.__version__
+    return None if own == version else f"it has gopt-geo {own}, the batch was begun with {version}"
+
+
+def _other_pack(path: str | Path | None, found: str, wanted: str) -> str:
+    return f"the pack {path or 'in the package'} is another one there: SHA-256 {found[:12]}, not {wanted[:12]}"
 
 
 def map_region(job: Job) -> Record:
@@ -84,8 +95,8 @@ def map_region(job: Job) -> Record:
     WorkerError
         If this worker isn't one for the job.
     """
-    if gopt_geo.__version__ != job.version:
-        found = f"it has gopt-geo {gopt_geo.__version__}, the batch was begun with {job.version}"
+    found = _other_version(job.version)
+    if found is not None:
         raise WorkerError(f"worker {worker_name()}", found, "give all workers the same version")
     record: Record = {"id": job.id, "digest": job.digest, "worker": worker_name(), "version": job.version}
     record["pack_sha256"] = job.pack_sha256
@@ -131,7 +142,7 @@ def _loader(job: Job) -> Loader:
 
     def load(request: MapRequest, pack: Pack, options: TileOptions, execution: Execution) -> PackModel:
         if pack.sha256 != job.pack_sha256:
-            found = f"its pack {pack.path} is another one: SHA-256 {pack.sha256[:12]}, not {job.pack_sha256[:12]}"
+            found = _other_pack(pack.path, pack.sha256, job.pack_sha256)
             raise WorkerError(f"worker {worker_name()}", found, "give all workers the same packs")
         return shared_model(request, pack, options, execution)
 
@@ -160,7 +171,8 @@ def _predict(job: Job, record: Record) -> Record:
 
     optical, sar = job.sources
     options: dict[str, Any] = {**job.options, **job.beside}
-    report = predict(optical, sar, list(job.outputs), overwrite=job.overwrite, load=_loader(job), rows=rows, **options)
+    # What stands at its paths is this batch's own, as its plan made sure: a worker may have died after it published.
+    report = predict(optical, sar, list(job.outputs), overwrite=True, load=_loader(job), rows=rows, **options)
     if folder is not None:
         folder.remove()
     return {

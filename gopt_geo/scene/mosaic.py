@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from gopt_geo.errors import SourceError
 if TYPE_CHECKING:
     from gopt_geo.scene.bandfiles import Source
 
-__all__ = ["SceneMosaic"]
+__all__ = ["SceneMosaic", "one_source"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,10 @@ class SceneMosaic:
 
     def __iter__(self) -> Iterator[Source]:
         return iter(self.sources)
+
+
+def one_source(scenes: Sequence[Source]) -> Source | None:
+    """Return scenes of one modality as one source: itself where it is alone, a mosaic of several, None of none."""
+    if not scenes:
+        return None
+    return scenes[0] if len(scenes) == 1 else SceneMosaic(tuple(scenes))

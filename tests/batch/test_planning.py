@@ -7,10 +7,13 @@ import pytest
 import shapely
 from pyproj import CRS
 
+from gopt_geo.batch import running
 from gopt_geo.batch.inputs import changed_inputs, input_states
 from gopt_geo.batch.jobs import JobMaker, product_names
+from gopt_geo.batch.manifest import Manifest
 from gopt_geo.batch.planning import Plan, make_plan
 from gopt_geo.batch.regions import Region
+from gopt_geo.batch.running import prepare
 from gopt_geo.errors import BatchError, PackError
 
 pytestmark = pytest.mark.brief
@@ -154,3 +157,23 @@ def test_the_batch_is_where_the_package_says() -> None:
     import gopt_geo
 
     assert gopt_geo.batch.run.__module__ == "gopt_geo.batch.running"
+
+
+def test_a_plan_is_made_once_unless_another_run_came_between(
+    make: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(running, "make_plan", lambda *a, **k: (made.append(1), make_plan(*a, **k))[1])
+    with Manifest(tmp_path / "manifest.jsonl") as manifest:
+        manifest.append(done(make, region())["a"])
+    batch = prepare([region()], output=tmp_path)
+    plan = batch.plan()
+    with batch.run(None, plan=plan) as results:
+        assert [(result.id, result.kept) for result in results] == [("a", True)]
+    assert len(made) == 1
+    (tmp_path / "a.tif").unlink()
+    with Manifest(tmp_path / "manifest.jsonl") as manifest:
+        manifest.append({"id": "a", "status": "started"})
+    with pytest.raises(BatchError, match="1 regions are to be mapped"):
+        batch.run(None, plan=plan)
+    assert len(made) == 2
