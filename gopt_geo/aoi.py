@@ -126,7 +126,8 @@ class AoiMask:
         bounds = self._raster.bounds
         if bounds is None:
             found = "it doesn't touch the scene"
-            raise AoiError(aoi.name, found, "check its CRS (--aoi-crs) and that both show the same ground")
+            remedy = "check its CRS (--aoi-crs; in a batch, the CRS of its file) and that both show the same ground"
+            raise AoiError(aoi.name, found, remedy)
         self.window = self._tight(bounds, aoi.name)
 
     def _tight(self, bounds: Window, name: str) -> Window:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gopt_geo.wording import counted
 from gopt_geo_cli.mapoptions import (
     AllowResolutionOption,
     Augment,
@@ -312,7 +313,7 @@ def _lay_together(checked: Batch, done: set[str], mosaic: list[Path], replace: b
         return
     report = mosaic_maps(maps, mosaic, overwrite=replace)
     if missing:
-        say_notices([f"warning: {missing} regions that failed are missing in what was laid together"])
+        say_notices([f"warning: {counted(missing, 'failed region')} missing in what was laid together"])
     say_written(report.outputs)
 
 
@@ -339,7 +340,7 @@ def _map(checked: Batch, cluster: dict[str, Any], tries: int) -> tuple[set[str],
                 counts["kept" if result.kept else "mapped"] += 1
     say_notices(notices.lines())
     say_notices(failure_lines(failed))
-    told = f"{counts['mapped']} regions mapped, {counts['kept']} kept, {len(failed)} failed"
+    told = f"{counted(counts['mapped'], 'region')} mapped, {counts['kept']} kept, {len(failed)} failed"
     say_notices([told + (f"; they are listed in {checked.folder.failures}" if failed else "")])
     say_written([checked.folder.manifest])
     return done, failed

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from gopt_geo.wording import counted
 from gopt_geo_cli.progress import clock
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ _SHOWN = 20  # failures, and notices, that are listed; all are in the files
 def standing(state: BatchProgress) -> str:
     """Return where a batch stands, as a line: regions, megapixels, rate, failures, workers, time left."""
     mega = state.pixels / 1e6
-    parts = [f"{state.ended} of {state.total} regions", f"{mega:.2f} megapixels"]
+    parts = [f"{state.ended} of {counted(state.total, 'region')}", f"{mega:.2f} megapixels"]
     if state.seconds > 0 and state.pixels:
         parts.append(f"{mega / state.seconds:.3g} megapixels/s")
     if state.failed:
         parts.append(f"{state.failed} failed")
-    parts.append(f"{state.workers} worker{'' if state.workers == 1 else 's'}")
+    parts.append(counted(state.workers, "worker"))
     if 0 < state.ended < state.total:
         parts.append(f"{clock((state.total - state.ended) * state.seconds / state.ended)} left")
     return ", ".join(parts)
@@ -92,7 +93,7 @@ class NoticeCount:
         """Return the first of them, a line each; the rest is counted."""
         lines = [f"{notice} ({count} regions)" if count > 1 else notice for notice, count in self._counts.items()]
         if self._more:
-            lines.append(f"{self._more} more notices of regions are in the manifest")
+            lines.append(f"the manifest holds {counted(self._more, 'more notice')} of regions")
         return lines
 
 

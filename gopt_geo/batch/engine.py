@@ -59,10 +59,14 @@ def check_workers(client: Client, version: str, packs: dict[str | None, str], pa
     except Exception as error:
         raise BatchError(_address(client), f"the scheduler went away ({error})", _GONE) from error
     _check_scheduler(client, version)
-    for address, found in client.run(check_worker, version, packs, on_error="return").items():
+    answers = client.run(check_worker, version, packs, on_error="return")
+    ended = [address for address, found in answers.items() if isinstance(found, CommClosedError)]
+    if ended and len(ended) == len(answers):  # where others serve, they do its work, too
+        what = "it ended before it could begin: out of memory, or killed"
+        raise WorkerError(f"worker {ended[0]}", what, "give workers more memory (--limit-memory), or see their log")
+    for address, found in answers.items():
         if isinstance(found, CommClosedError):
-            what = "it ended before it could begin: out of memory, or killed"
-            raise WorkerError(f"worker {address}", what, "give workers more memory (--limit-memory), or see their log")
+            continue
         if isinstance(found, BaseException):
             what = f"it can't run gopt-geo {version} ({type(found).__name__}: {found})"
             raise WorkerError(f"worker {address}", what, "install the same version there")

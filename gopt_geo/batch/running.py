@@ -21,6 +21,7 @@ from gopt_geo.batch.work import map_region
 from gopt_geo.errors import BatchError
 from gopt_geo.paths import StrPath
 from gopt_geo.scene.remote import is_remote
+from gopt_geo.wording import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -98,7 +99,7 @@ class Batch:
             engine = None
             if plan.todo:
                 if client is None:
-                    found = f"{len(plan.todo)} regions are to be mapped, and there is no cluster"
+                    found = f"there is no cluster for {counted(len(plan.todo), 'region')} to be mapped"
                     raise BatchError(self.folder.path, found, "run again")
                 check_workers(client, gopt_geo.__version__, self.make.packs())
                 engine = Engine(client, work, tries)

@@ -166,7 +166,7 @@ def test_regions_that_fail_are_missing_in_the_mosaic(index: Path, tmp_path: Path
         tmp_path / "regions.gpkg", "-o", tmp_path / "out", "--catalog", index, "--mosaic", tmp_path / "m.tif"
     )
     assert result.exit_code == 1, result.output
-    assert "1 regions that failed are missing in what was laid together" in result.output
+    assert "1 failed region missing in what was laid together" in result.output
     assert (pixels(tmp_path / "m.tif") == pixels(tmp_path / "out" / "west.tif")).all()
     failures = json.loads((tmp_path / "out" / "failures.geojson").read_text())
     assert [feature["properties"]["id"] for feature in failures["features"]] == ["elsewhere"]

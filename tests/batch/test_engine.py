@@ -175,6 +175,25 @@ def test_a_worker_that_ends_while_it_is_checked_is_told(monkeypatch: pytest.Monk
         check_workers(own, "0", {})
 
 
+def test_a_worker_that_ends_while_others_serve_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, taken = os.getpid(), tmp_path / "taken"
+
+    def one_ends(version: str, packs: dict[str | None, str]) -> None:
+        if os.getpid() == here:
+            return
+        try:
+            taken.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("gopt_geo.batch.engine.check_worker", one_ends)
+    with connect(workers=2) as own:
+        own.wait_for_workers(2, timeout=60)
+        check_workers(own, "0", {})
+        assert taken.exists()
+
+
 def test_options_of_clusters_are_checked(tmp_path: Path) -> None:
     for options, words in (
         ({"scheduler": "tcp://127.0.0.1:1", "scheduler_file": tmp_path / "s.json"}, "--scheduler-file"),

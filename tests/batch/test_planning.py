@@ -174,6 +174,6 @@ def test_a_plan_is_made_once_unless_another_run_came_between(
     (tmp_path / "a.tif").unlink()
     with Manifest(tmp_path / "manifest.jsonl") as manifest:
         manifest.append({"id": "a", "status": "started"})
-    with pytest.raises(BatchError, match="1 regions are to be mapped"):
+    with pytest.raises(BatchError, match="no cluster for 1 region to be mapped"):
         batch.run(None, plan=plan)
     assert len(made) == 2

@@ -381,7 +381,7 @@ def test_the_command_tells_what_it_does(scenes: Path, tmp_path: Path) -> None:
     assert "\nwarning: pack 'demo': demo, trained on simulated scenes; " in told
     assert "failed: b-east: " in told
     assert "none.tif: there is no such file" in told
-    assert f"1 regions mapped, 0 kept, 1 failed; they are listed in {tmp_path / 'out' / 'failures.geojson'}" in told
+    assert f"1 region mapped, 0 kept, 1 failed; they are listed in {tmp_path / 'out' / 'failures.geojson'}" in told
 
 
 def test_notices_of_regions_are_told_once() -> None:
@@ -392,7 +392,7 @@ def test_notices_of_regions_are_told_once() -> None:
         count.add(["warning: the same", f"of {number}"])
     lines = count.lines()
     assert lines[:2] == ["warning: the same (30 regions)", "of 0"]
-    assert lines[-1] == "11 more notices of regions are in the manifest"
+    assert lines[-1] == "the manifest holds 11 more notices of regions"
     assert len(lines) == 21
 
 

@@ -16,6 +16,7 @@ from gopt_geo.scene.scene import SceneBlock
 from gopt_geo.scene.shift.layout import LEAST_EDGE, place_templates, template_edge
 from gopt_geo.scene.shift.matching import Match, correlate, peak, similarity
 from gopt_geo.scene.shift.structure import MARGIN, structure
+from gopt_geo.wording import counted
 
 __all__ = ["ShiftEstimate", "ShiftPoint", "SomeScene", "estimate_shift"]
 
@@ -158,7 +159,7 @@ def estimate_shift(
                 found.append((row, col, window, match))
     places = tuple(_point(window, match) for _, _, window, match in found)
     if len(found) < _LEAST_POINTS:
-        few = "no point" if not found else f"{len(found)} point{'s' * (len(found) > 1)} only"
+        few = "no point" if not found else f"{counted(len(found), 'point')} only"
         return _unreliable(places, f"{few} with enough data in both rasters, at least {_LEAST_POINTS} are needed")
     return _decide(places, found)
 
