@@ -43,8 +43,9 @@ from gopt_geo.inference.packmodel import PackModel
 from gopt_geo.packs import load_model, read_pack
 from gopt_geo.scene.arrays import ArrayScene
 from gopt_geo.simulate import CLASS_COLORS, CLASS_NAMES, CLASS_VALUES, SceneSpec, simulate_scene
-from gopt_geo.training.config import OptimisationConfig, TrainConfig
+from gopt_geo.training.config import TrainConfig
 from gopt_geo.training.run import train
+from gopt_geo.training.sections import LEAST_BATCH
 
 TRAINING_SEED, SCORE_SEED = 7000, 9200
 CLASSES = tuple({"value": 10 * (k + 1), "name": n, "color": CLASS_COLORS[k]} for k, n in enumerate(CLASS_NAMES))
@@ -84,7 +85,7 @@ def configuration(
     if modalities is not None:
         document["model"] = {"modalities": list(modalities)}
     if thirds:
-        document["training"]["batch"] = 3 * OptimisationConfig().batch
+        document["training"]["batch"] = 3 * LEAST_BATCH
         document["augmentation"] = {"dropout": {"optical": 1 / 3, "sar": 1 / 3}}
     return TrainConfig.model_validate_json(json.dumps(document))
 

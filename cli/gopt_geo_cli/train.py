@@ -100,7 +100,9 @@ def train(
     tile_size: Annotated[
         str | None, typer.Option(help="Training crop in pixels, such as 256, or height and width: 480x640.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Tiles of a step on each device; else 8.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles of a step on each device; else 8, 24 where labels are sparse.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; else 2000.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of steps: rounds through the training tiles.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest rate; else 0.003.")] = None,

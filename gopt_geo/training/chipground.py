@@ -74,6 +74,12 @@ class ChipScan:
     seen_by: NDArray[np.int64]
     shown: NDArray[np.int64]
 
+    @property
+    def labelled(self) -> float:
+        """Share of labelled pixels in the chip of a labelled pixel, mean over these pixels."""
+        each = self.counts.sum(axis=1)
+        return float((each**2 / self.shapes.prod(axis=1)).sum() / max(int(each.sum()), 1))
+
 
 def scan_chips(
     chips: Chips,
@@ -139,10 +145,13 @@ class ChipGround:
         Indexes of the chips with labels.
     seed
         Orders the chips: round r by (seed, r) alone.
+    share
+        Of labelled pixels in the chip of a labelled pixel, mean over these pixels.
     """
 
-    def __init__(self, chips: Chips, labelled: Sequence[int], seed: int) -> None:
+    def __init__(self, chips: Chips, labelled: Sequence[int], seed: int, share: float = 1.0) -> None:
         self._chips, self._labelled, self._seed = chips, np.asarray(labelled, np.int64), seed
+        self.labelled = share
         self._order: tuple[int, NDArray[np.int64]] = (-1, self._labelled)
 
     @property

@@ -139,7 +139,7 @@ def _finish(
     tiles = None
     if "train" in chips:
         units = {name: info.units for name, info in infos.items()}
-        ground = ChipGround(chips["train"], labelled["train"], config.training.seed)
+        ground = ChipGround(chips["train"], labelled["train"], config.training.seed, scans["train"].labelled)
         tiles = TrainingTiles(
             ground, shape, make_augmentation(config.augmentation, units, spread), config.training.seed
         )

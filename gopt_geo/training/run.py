@@ -213,7 +213,7 @@ class _Run:
             supervisor = Supervisor(module, standing, deeds, signals, patience=config.patience)
             trainer = make_trainer(config, self.setup.device, [supervisor])
             rank, world = trainer.global_rank, trainer.world_size
-            sampler = StepSampler(standing.step, self.setup.plan.steps, config.batch, rank, world)
+            sampler = StepSampler(standing.step, self.setup.plan.steps, self.setup.plan.batch, rank, world)
             names = self.setup.meta.config.modalities
             loader = step_loader(self.data.train, config, names, sampler, self.setup.device)
             if self.checkpoint is None:
@@ -252,8 +252,8 @@ class _Run:
             Normaliser(setup.meta.modalities),
             loss,
             setup.plan,
-            batch=config.batch,
-            accumulate=config.accumulate,
+            batch=setup.plan.batch,
+            accumulate=setup.plan.passes,
             decay=config.weight_decay,
             clip=config.clip,
             seed=config.seed,
@@ -287,8 +287,8 @@ class _Run:
         write_checkpoint(path, Checkpoint(self.identity, standing, module.model.trainable_state(), optimizer, scaler))
 
     def _size(self) -> str:
-        config, shape = self.setup.config.training, self.data.tile_shape
-        return f"batches of {config.batch} tiles of {shape[0]} x {shape[1]} pixels in {config.accumulate} passes"
+        plan, shape = self.setup.plan, self.data.tile_shape
+        return f"batches of {plan.batch} tiles of {shape[0]} x {shape[1]} pixels in {plan.passes} passes"
 
 
 def _lost(standing: Standing, patience: int | None) -> bool:

@@ -45,6 +45,11 @@ class SceneGround:
         """Tiles that cover the labelled training ground about once."""
         return max(self.cells.count, 1)
 
+    @property
+    def labelled(self) -> float:
+        """Share of labelled pixels in the cell of a labelled pixel, mean over these pixels."""
+        return self.cells.labelled
+
     def draw(self, number: int, rng: np.random.Generator, shape: tuple[int, int]) -> Sample:  # noqa: ARG002
         """Draw a tile of `shape`; it depends on the generator alone, not on `number`.
 

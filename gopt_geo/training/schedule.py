@@ -11,10 +11,13 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from gopt_geo.training.config import OptimisationConfig
+from gopt_geo.training.sections import LEAST_BATCH
 
 __all__ = ["DEFAULT_STEPS", "Plan", "StepSampler", "noise_seed", "step_samples"]
 
 DEFAULT_STEPS = 2000
+_FULL_TILES = 4  # a step sees about as many labelled pixels as these hold
+_MOST = 3  # times LEAST_BATCH
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Plan:
         In steps. The last step is always validated.
     rate
         Highest learning rate.
+    batch, passes
+        Tiles of a step on each device, and forward passes that they are divided into.
     schedule, power
         How the rate falls.
     """
@@ -38,12 +43,17 @@ class Plan:
     validate_every: int
     checkpoint_every: int
     rate: float
+    batch: int
+    passes: int
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     power: float = 0.9
 
     @classmethod
-    def of(cls, config: OptimisationConfig, rounds: int) -> Plan:
+    def of(cls, config: OptimisationConfig, rounds: int, labelled: float = 1.0) -> Plan:
         """Settle what the configuration leaves open.
+
+        A gradient is as good as the labelled pixels that it is a mean of: where few of a tile's pixels are labelled, a
+        step takes more tiles, in passes that are no larger, so that it needs no more memory.
 
         Parameters
         ----------
@@ -51,8 +61,14 @@ class Plan:
             Of the training.
         rounds
             Samples of an epoch.
+        labelled
+            Share of labelled pixels in the tile around one.
         """
-        epoch = max(1, math.ceil(rounds / (config.batch * config.devices)))
+        batch, passes = config.batch, config.accumulate or 1
+        if batch is None:
+            times = min(math.ceil(_FULL_TILES / (LEAST_BATCH * max(labelled, 1e-9))), _MOST)
+            batch, passes = LEAST_BATCH * times, passes * times
+        epoch = max(1, math.ceil(rounds / (batch * config.devices)))
         steps = config.steps
         if steps is None:
             steps = DEFAULT_STEPS if config.epochs is None else config.epochs * epoch
@@ -66,6 +82,8 @@ class Plan:
             validate_every=validate,
             checkpoint_every=config.checkpoint_every or validate,
             rate=config.learning_rate,
+            batch=batch,
+            passes=passes,
             schedule=config.schedule,
             power=config.power,
         )

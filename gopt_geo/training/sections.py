@@ -11,6 +11,7 @@ from gopt_geo.modelfaults import key_fault
 from gopt_geo.scalelimits import wrong_scale
 
 __all__ = [
+    "LEAST_BATCH",
     "AugmentationConfig",
     "EvaluationConfig",
     "ModelConfig",
@@ -34,6 +35,9 @@ def _as_text(value: object) -> object:
         return ",".join(map(str, value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+
+LEAST_BATCH = 8
+"""Tiles of a step where `OptimisationConfig.batch` is left open and much of each tile is labelled."""
 
 _DEMO_BACKBONE = "gopt-geo:demo-vit-p8"  # gopt_geo.models.backbone.DEMO_BACKBONE: reading a file needs no torch
 Text = Annotated[str, Field(min_length=1)]
@@ -160,8 +164,12 @@ class OptimisationConfig(Strict):
     tile_size: int | tuple[int, int] | None = Field(
         default=None, description="training crop in pixels, or its height and width; else 128 (patch 8) or 256"
     )
-    batch: int = Field(default=8, ge=1, description="tiles of a step on each device, over all accumulated passes")
-    accumulate: int = Field(default=1, ge=1, description="forward passes that a step's batch is divided into")
+    batch: int | None = Field(
+        default=None, ge=1, description="tiles of a step on each device, over all passes; else 8 to 24, by the labels"
+    )
+    accumulate: int | None = Field(
+        default=None, ge=1, description="forward passes that a step is divided into; else 1, or one for 8 tiles"
+    )
     steps: int | None = Field(default=None, ge=1, description="optimiser steps; else 2000, or as many as epochs has")
     epochs: int | None = Field(default=None, ge=1, description="instead of steps: rounds through the training tiles")
     optimizer: Literal["adamw"] = Field(default="adamw", description="the one there is")
@@ -203,8 +211,9 @@ class OptimisationConfig(Strict):
             long, warm = getattr(self, unit), getattr(self, f"warmup_{unit}")
             if long is not None and warm is not None and warm > long:
                 raise key_fault((f"warmup_{unit}",), f"{warm} of {long} {unit}", f"give at most {long}")
-        if self.batch % self.accumulate:
-            found = f"a batch of {self.batch} can't be divided into {self.accumulate} equal passes"
+        batch, passes = self.batch or LEAST_BATCH, self.accumulate or 1
+        if batch % passes:
+            found = f"a batch of {batch} can't be divided into {passes} equal passes"
             raise key_fault(("accumulate",), found, "give a divisor of the batch")
         return self
 

@@ -20,6 +20,7 @@ from gopt_geo.training.config import TrainConfig
 from gopt_geo.training.identity import Identity
 from gopt_geo.training.places import placed
 from gopt_geo.training.schedule import Plan
+from gopt_geo.training.sections import LEAST_BATCH
 
 if TYPE_CHECKING:
     from gopt_geo.training.data import TrainingData
@@ -47,6 +48,8 @@ class Setup:
         Tiles of the evaluation.
     device
         Where this process trains.
+    sparse
+        Share of labelled pixels in the tile around one, where steps have more tiles because of it; else None.
     """
 
     config: TrainConfig
@@ -54,16 +57,23 @@ class Setup:
     meta: PackMeta
     options: TileOptions
     device: torch.device
+    sparse: float | None = None
 
     @property
     def notices(self) -> list[str]:
         """What the user should know before the first step."""
+        said = []
+        if self.sparse is not None:
+            batch, passes = self.plan.batch, self.plan.passes
+            said.append(
+                f"labels are sparse, {100 * self.sparse:.2g} % of the tile around one: a step takes {batch} tiles, in "
+                f"{passes} passes; --batch {LEAST_BATCH} is faster, and learns less from them"
+            )
         devices, cores = self.config.training.devices, len(os.sched_getaffinity(0))
-        if not _on_cpu(self.device) or devices <= cores:
-            return []
-        return [
-            f"warning: training.devices: {devices} devices of a CPU are as many processes, which share {cores} cores"
-        ]
+        if _on_cpu(self.device) and devices > cores:
+            found = f"{devices} devices of a CPU are as many processes, which share {cores} cores"
+            said.append(f"warning: training.devices: {found}")
+        return said
 
     def model(self, backbone: Backbone) -> GoPT:
         """Build the model; the same seed gives the same starting weights."""
@@ -97,7 +107,9 @@ def set_up(config: TrainConfig, data: TrainingData, backbone: Backbone) -> Setup
     """
     device = device_of(config)
     model = gopt_config(config, tuple(data.modalities), len(data.classes), backbone)
-    plan = Plan.of(config.training, data.train.rounds)
+    labelled = data.train.labelled
+    plan = Plan.of(config.training, data.train.rounds, labelled)
+    sparse = labelled if config.training.batch is None and plan.batch > LEAST_BATCH else None
     tile = _evaluation_tile(config, data, backbone)
     overlap = config.evaluation.overlap if config.evaluation.overlap is not None else tile // 4
     options = TileOptions(
@@ -117,7 +129,7 @@ def set_up(config: TrainConfig, data: TrainingData, backbone: Backbone) -> Setup
         tile_size=tile,
         overlap=overlap,
     )
-    return Setup(_resolved(config, data, model, plan, options), plan, meta, options, device)
+    return Setup(_resolved(config, data, model, plan, options), plan, meta, options, device, sparse)
 
 
 def gopt_config(config: TrainConfig, modalities: tuple[str, ...], classes: int, backbone: Backbone) -> GoptConfig:
@@ -181,6 +193,8 @@ def _resolved(
     sizes = {name: getattr(model, name) for name in ("rank", "groups", "hidden", "upscale")}
     steps: Mapping[str, Any] = {
         "tile_size": tuple(data.tile_shape),
+        "batch": plan.batch,
+        "accumulate": plan.passes,
         "steps": plan.steps,
         "epochs": None,
         "warmup_steps": plan.warmup,

@@ -64,6 +64,8 @@ class LabelCells:
         Height and width of a cell, those of a training tile.
     count : int
         Cells with labels: as many tiles cover the labelled ground about once.
+    labelled : float
+        Share of labelled pixels in the cell of a labelled pixel, mean over these pixels.
     classes : int64 [n]
         Classes with pixels.
     chances : float64 [n]
@@ -83,7 +85,10 @@ class LabelCells:
         # A cell may lie in several rectangles and blocks: its numbers are summed.
         keys, place = np.unique(table[:, :3], axis=0, return_inverse=True)
         pixels = np.bincount(place.reshape(-1), weights=table[:, 3], minlength=len(keys)).astype(np.int64)
-        self.count = len(np.unique(keys[:, 1:], axis=0))
+        cells, place = np.unique(keys[:, 1:], axis=0, return_inverse=True)
+        self.count = len(cells)
+        each = np.bincount(place.reshape(-1), weights=pixels)
+        self.labelled = float((each**2).sum() / max(each.sum() * shape[0] * shape[1], 1.0))
         self.classes = np.unique(keys[:, 0])
         self._cells: list[NDArray[np.int32]] = []
         self._upto: list[NDArray[np.int64]] = []

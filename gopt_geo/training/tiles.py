@@ -23,6 +23,11 @@ class Ground(Protocol):
         """Tiles that cover it about once."""
         ...
 
+    @property
+    def labelled(self) -> float:
+        """Share of labelled pixels in the tile around one."""
+        ...
+
     def draw(self, number: int, rng: np.random.Generator, shape: tuple[int, int]) -> Sample:
         """Draw tile `number` in a shape; it holds a labelled pixel."""
         ...
@@ -55,6 +60,11 @@ class TrainingTiles(Dataset[Sample]):
     def rounds(self) -> int:
         """Samples of one epoch: sample `number` belongs to epoch number // rounds."""
         return self.ground.rounds
+
+    @property
+    def labelled(self) -> float:
+        """Share of labelled pixels in the tile around one, about."""
+        return self.ground.labelled
 
     def __getitem__(self, number: int) -> Sample:
         """Return sample `number`.

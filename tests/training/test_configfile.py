@@ -104,7 +104,7 @@ def test_the_default_backbone_is_the_embedded_one() -> None:
         ("training:\n  batch: eight", "line 6: training.batch: Input should be a valid integer, not 'eight'"),
         ("training:\n  batch: 8.0", "line 6: training.batch: Input should be a valid integer, not 8.0"),
         ("training:\n  batch: true", "line 6: training.batch: Input should be a valid integer, not True"),
-        ("training:\n  batch:", "line 6: training.batch: Input should be a valid integer, not null"),
+        ("training:\n  devices:", "line 6: training.devices: Input should be a valid integer, not null"),
         ("training:\n  learning_rate: 1e400", "line 6: training.learning_rate: Input should be"),
         ("training:\n  seed: 4294967296", "line 6: training.seed: Input should be less than 4294967296"),
         (
@@ -122,6 +122,7 @@ def test_the_default_backbone_is_the_embedded_one() -> None:
             "training: {batch: 8, accumulate: 3}",
             "training.accumulate: a batch of 8 can't be divided into 3 equal passes",
         ),
+        ("training: {accumulate: 3}", "training.accumulate: a batch of 8 can't be divided into 3 equal passes"),
         ("split: {shares: [0.5, 0.3, 0.3]}", "line 5: split.shares: 0.5, 0.3, 0.3 don't sum to 1"),
         ("split: {shares: [1.5, -0.5, 0]}", "split.shares: 1.5, -0.5, 0.0 don't sum to 1"),
         ("split: {shares: [0.8, 0, 0.2]}", "split.shares: training and validation need labels"),

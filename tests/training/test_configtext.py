@@ -103,12 +103,12 @@ def test_a_template_has_what_isnt_said_commented_out() -> None:
     config = SCENE.model_copy(update={"training": OptimisationConfig(steps=77)})
     text = dump_config(config, template=True)
     assert "\n  steps: 77 # optimiser steps" in text
-    assert "\n  # batch: 8 # tiles of a step" in text
+    assert "\n  # batch: null # tiles of a step" in text
     assert "\n  # sar_units: null #" in text
     assert "\n  labels: l.tif #" in text
     for line in (one.strip() for one in text.splitlines() if one.strip().startswith("# ") and ":" in one):
         assert "\n" not in line
-    edited = text.replace("  # batch: 8", "  batch: 6")
+    edited = text.replace("  # batch: null", "  batch: 6")
     read = parse_yaml(edited, "x", remedy="", error=RuntimeError).content  # type: ignore[arg-type]
     assert read["training"] == {"steps": 77, "batch": 6}
 

@@ -36,6 +36,32 @@ def test_what_is_left_open() -> None:
     assert (plan.steps, plan.warmup) == (21, 7)  # 100 samples in steps of 16
 
 
+@pytest.mark.parametrize(
+    ("labelled", "accumulate", "batch", "passes"),
+    [
+        (1.0, None, 8, 1),
+        (0.5, None, 8, 1),
+        (0.49, None, 16, 2),
+        (0.25, None, 16, 2),
+        (0.24, None, 24, 3),
+        (0.0, None, 24, 3),
+        (0.1, 4, 24, 12),
+    ],
+)
+def test_sparse_labels_make_larger_steps_in_passes_that_are_no_larger(
+    labelled: float, accumulate: int | None, batch: int, passes: int
+) -> None:
+    config = OptimisationConfig(accumulate=accumulate, epochs=1)
+    plan = Plan.of(config, rounds=96, labelled=labelled)
+    assert (plan.batch, plan.passes, plan.steps) == (batch, passes, 96 // batch)
+
+
+def test_a_batch_that_is_asked_for_is_taken() -> None:
+    plan = Plan.of(OptimisationConfig(batch=6, accumulate=3), rounds=1, labelled=0.01)
+    assert (plan.batch, plan.passes) == (6, 3)
+    assert Plan.of(OptimisationConfig(batch=6), rounds=1, labelled=0.01).passes == 1
+
+
 def test_the_last_step_is_validated_and_saved() -> None:
     plan = Plan.of(OptimisationConfig(steps=10, validate_every=4, checkpoint_every=3), rounds=1)
     assert [done for done in range(1, 11) if plan.validates(done)] == [4, 8, 10]

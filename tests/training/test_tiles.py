@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from gopt_geo.grid import Window
+from gopt_geo.models.backbone import Backbone
 from gopt_geo.training.data import TrainingData
+from gopt_geo.training.setup import set_up
 from training.tileground import EDGE, TILE, config, opened, places, write_ground, write_polygons
 
 
@@ -129,6 +131,25 @@ def test_rounds_count_tiles_with_labels(ground: dict[str, str], tmp_path: Path) 
     with opened(config(ground | {"labels": labels, "class_field": "kind"})) as data:
         assert data.train.rounds == data.counts[0].sum() // 16  # each polygon lies in one cell of 16 x 16
         assert data.report.tiles["train"] == data.train.rounds
+        assert data.train.labelled == 16 / 256
+
+
+def test_sparse_labels_settle_how_many_tiles_a_step_takes(
+    ground: dict[str, str], tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    boxes = [(r, c, 4, 4, 1 + (r // 32 + c // 32) % 2) for r in range(6, 250, 32) for c in range(6, 250, 32)]
+    sparse = ground | {"labels": write_polygons(tmp_path / "p.gpkg", boxes), "class_field": "kind"}
+    for labels, batch, passes in ((sparse, 24, 3), (ground, 8, 1)):
+        with opened(config(labels)) as data:
+            setup = set_up(config(labels), data, tiny_backbone)
+        assert (setup.plan.batch, setup.plan.passes) == (batch, passes)
+        assert (setup.config.training.batch, setup.config.training.accumulate) == (batch, passes)
+        told = [notice for notice in setup.notices if notice.startswith("labels are sparse, 6.2 % of the tile")]
+        assert len(told) == (batch == 24)
+    asked = config(sparse, training={"tile_size": 16, "batch": 5})
+    with opened(asked) as data:
+        setup = set_up(asked, data, tiny_backbone)
+    assert (setup.plan.batch, setup.plan.passes, setup.sparse) == (5, 1, None)
 
 
 def test_wide_tiles_turn_too(ground: dict[str, str]) -> None:
