@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gopt_geo.batch.jobs import Job
+from gopt_geo.batch.packed import other_version, pack, run_packed
 from gopt_geo.batch.work import AGAIN, LATER, check_worker, map_region
 from gopt_geo.errors import BatchError, WorkerError
 
@@ -75,9 +76,9 @@ def check_workers(client: Client, version: str, packs: dict[str | None, str], pa
 
 
 def _check_scheduler(client: Client, version: str) -> None:
-    """Refuse a scheduler that can't read what it hands on."""
+    """Refuse a scheduler that can't read what it hands on; it needs gopt-geo, and loads next to nothing of it."""
     try:
-        found = client.run_on_scheduler(check_worker, version, {})  # type: ignore[no-untyped-call]
+        found = client.run_on_scheduler(other_version, version)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever importing gopt-geo raises there
         what = f"it can't run gopt-geo {version} ({type(error).__name__}: {error})"
         raise WorkerError(_address(client), what, "install the same version there") from error
@@ -212,7 +213,7 @@ class Engine:
                 begin(job)
             self._number += 1
             key = f"gopt-geo-{job.digest[:12]}-{self._number}"
-            future = self.client.submit(self.work, job, key=key, pure=False)
+            future = self.client.submit(run_packed, pack(self.work, job), key=key, pure=False)
             self._flying[key] = future, job, tries + 1
             future.add_done_callback(lambda done: self._landed.put(done.key))  # type: ignore[no-untyped-call]
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import gopt_geo
 from gopt_geo.batch.inputs import input_states
 from gopt_geo.batch.jobs import Job, Share
+from gopt_geo.batch.packed import other_version
 from gopt_geo.batch.parts import IsLarge, PartFolder, bands_of, sum_reports
 from gopt_geo.batch.virtual import check_virtual
 from gopt_geo.errors import DeviceMemoryError, GoptGeoError, OutputError, SourceError, WorkerError
@@ -59,7 +59,7 @@ def check_worker(version: str, packs: Mapping[str | None, str]) -> str | None:
     """
     from gopt_geo.packs import demo_pack_path, read_pack
 
-    other = _other_version(version)
+    other = other_version(version)
     if other is not None:
         return other
     for path, sha256 in packs.items():
@@ -70,12 +70,6 @@ def check_worker(version: str, packs: Mapping[str | None, str]) -> str | None:
         if found != sha256:
             return _other_pack(path, found, sha256)
     return None
-
-
-def _other_version(version: str) -> str | None:
-    """Say that this process has another version of gopt-geo than a batch, None if it hasn't."""
-    own = gopt_geo.__version__
-    return None if own == version else f"it has gopt-geo {own}, the batch was begun with {version}"
 
 
 def _other_pack(path: str | Path | None, found: str, wanted: str) -> str:
@@ -95,7 +89,7 @@ def map_region(job: Job) -> Record:
     WorkerError
         If this worker isn't one for the job.
     """
-    found = _other_version(job.version)
+    found = other_version(job.version)
     if found is not None:
         raise WorkerError(f"worker {worker_name()}", found, "give all workers the same version")
     record: Record = {"id": job.id, "digest": job.digest, "worker": worker_name(), "version": job.version}

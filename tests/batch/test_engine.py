@@ -14,6 +14,7 @@ import dask
 import pytest
 from distributed import Client
 
+import gopt_geo
 from gopt_geo.batch.clusters import connect
 from gopt_geo.batch.engine import Engine, check_workers
 from gopt_geo.batch.jobs import Job
@@ -150,7 +151,6 @@ def test_closing_early_leaves_nothing_on_the_cluster(client: Client) -> None:
 
 
 def test_workers_are_checked_before_anything_runs(client: Client, tmp_path: Path) -> None:
-    import gopt_geo
     from gopt_geo.packs import demo_pack_path, read_pack
 
     sha256 = read_pack(demo_pack_path()).sha256
@@ -164,23 +164,18 @@ def test_workers_are_checked_before_anything_runs(client: Client, tmp_path: Path
 
 
 def test_a_worker_that_ends_while_it_is_checked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = os.getpid()  # where the scheduler runs, which is asked first
-
     def ends(version: str, packs: dict[str | None, str]) -> None:
-        if os.getpid() != here:
-            os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr("gopt_geo.batch.engine.check_worker", ends)
     with connect(workers=1) as own, pytest.raises(WorkerError, match=r"ended before it could begin.*--limit-memory"):
-        check_workers(own, "0", {})
+        check_workers(own, gopt_geo.__version__, {})
 
 
 def test_a_worker_that_ends_while_others_serve_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, taken = os.getpid(), tmp_path / "taken"
+    taken = tmp_path / "taken"
 
     def one_ends(version: str, packs: dict[str | None, str]) -> None:
-        if os.getpid() == here:
-            return
         try:
             taken.touch(exist_ok=False)
         except FileExistsError:
@@ -190,7 +185,7 @@ def test_a_worker_that_ends_while_others_serve_stops_nothing(tmp_path: Path, mon
     monkeypatch.setattr("gopt_geo.batch.engine.check_worker", one_ends)
     with connect(workers=2) as own:
         own.wait_for_workers(2, timeout=60)
-        check_workers(own, "0", {})
+        check_workers(own, gopt_geo.__version__, {})
         assert taken.exists()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import shapely
@@ -253,6 +254,10 @@ def test_a_plan_refuses_a_folder_that_cannot_be(scenes: Path, tmp_path: Path) ->
             prepare(regions_of(scenes), output=output, **OPTIONS).plan()
 
 
+def has_torch(process: int) -> bool:
+    return "libtorch" in Path(f"/proc/{process}/maps").read_text()
+
+
 def test_a_scheduler_that_goes_away_and_another_that_goes_on(
     client: Client, scenes: Path, wanted: dict[str, NDArray[np.uint8]], tmp_path: Path
 ) -> None:
@@ -291,6 +296,10 @@ def test_a_scheduler_that_goes_away_and_another_that_goes_on(
             time.sleep(0.05)
         process = command("batch", given, "-o", tmp_path / "out", "--scheduler-file", address, *SHARED)
         wait_for(tmp_path / "out" / "manifest.jsonl", 1)
+        if sys.platform == "linux":  # it hands tasks on without loading what they need
+            at_work = [child.pid for child in psutil.Process(worker.pid).children(recursive=True)]
+            assert any(map(has_torch, at_work))
+            assert not has_torch(scheduler.pid)
         scheduler.kill()
         _, told = process.communicate(timeout=120)
     finally:
