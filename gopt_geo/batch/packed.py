@@ -19,7 +19,7 @@ def pack(work: Callable[[T], Any], job: T) -> bytes:
     """Return a function and what it is called with as bytes, for `run_packed`."""
     from distributed.protocol.pickle import dumps
 
-    packed: bytes = dumps((work, job))
+    packed: bytes = dumps((work, job))  # type: ignore[no-untyped-call]
     return packed
 
 
@@ -27,7 +27,7 @@ def run_packed(task: bytes) -> Any:
     """Unpack a task on a worker, run it, and return what it gives."""
     from distributed.protocol.pickle import loads
 
-    work, job = loads(task)
+    work, job = loads(task)  # type: ignore[no-untyped-call]
     return work(job)
 
 
