@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import shapely
 
@@ -13,11 +14,26 @@ from gopt_geo.scene.catalog import Found, find_items, parse_time
 from gopt_geo.scene.remote import address
 from gopt_geo.scene.stac import cloud_cover, item_time
 
-__all__ = ["MAX_CLOUD", "FoundScene", "describe_found", "find_scene"]
+__all__ = ["MAX_CLOUD", "FoundScene", "describe_found", "find_scene", "given_search"]
 
 FoundScene = Found
 MAX_CLOUD = 20.0
 """Most cloud cover of an optical image in percent, if nothing else is asked for."""
+
+
+def given_search(catalog: object | None, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of a search, without what is left open.
+
+    Raises
+    ------
+    SourceError
+        If there is no catalogue to search.
+    """
+    given = {name: value for name, value in said.items() if value not in (None, (), [])}
+    if catalog is None and given:
+        option = f"--{next(iter(given)).removesuffix('s').replace('_', '-')}"
+        raise SourceError(option, "it needs --catalog", "name a catalogue, or leave it out")
+    return given
 
 
 def find_scene(

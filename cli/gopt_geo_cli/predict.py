@@ -265,12 +265,10 @@ def _sources(
 ) -> tuple[Source | None, Source | None]:
     """Return the sources as they are named, one of them or both, or as a catalogue has them."""
     from gopt_geo.errors import GoptGeoError
+    from gopt_geo.search import describe_found, given_search
 
+    given = given_search(catalog, search)
     if catalog is None:
-        for name, value in search.items():
-            if value not in (None, []):
-                option = f"--{name.removesuffix('s').replace('_', '-')}"
-                raise GoptGeoError(option, "it needs --catalog", "name a catalogue, or leave it out")
         if optical is None and sar is None:
             remedy = "give OPTICAL and SAR, --sar alone, or --catalog with --aoi and --time"
             raise GoptGeoError("predict", "no raster is named", remedy)
@@ -280,9 +278,7 @@ def _sources(
     if aoi is None or search["time"] is None:
         raise GoptGeoError("--catalog", "it needs --aoi and --time", "add them")
     from gopt_geo import api
-    from gopt_geo.search import describe_found
 
-    given = {name: value for name, value in search.items() if value not in (None, [])}
     found = api.find_scene(catalog, aoi, aoi_crs=aoi_crs, **given)
     say_notices(describe_found(found))
     return found.optical, found.sar

@@ -23,7 +23,7 @@ from gopt_geo.batch.origins import check_origin
 from gopt_geo.errors import SourceError
 from gopt_geo.paths import StrPath
 from gopt_geo.scene.bandfiles import Source, names_item
-from gopt_geo.scene.catalog import TimeRange, list_items, parse_time
+from gopt_geo.scene.catalog import COMPLETE, TimeRange, list_items, parse_time
 from gopt_geo.scene.mosaic import one_source
 from gopt_geo.scene.remote import address, is_remote
 from gopt_geo.scene.stac import cloud_cover, item_time
@@ -36,7 +36,6 @@ __all__ = ["CatalogFinder", "FoundScenes", "IndexFinder", "SceneFinder", "find_s
 
 _BOTH: tuple[Modality, ...] = ("optical", "sar")
 _CALLED = {"optical": "optical", "sar": "SAR"}
-_COMPLETE = 0.999  # share of a region that counts as all of it
 _LEAST = 0.001  # share of a region that is worth one more scene
 _DENSIFY = 64  # points along a region's longer side, where its CRS is another
 
@@ -331,7 +330,7 @@ def _choose(
             if seen[modality]:
                 found += f" in the time and below the cloud cover asked for ({seen[modality]} do otherwise)"
             raise SourceError(name, found, "widen --time, raise --max-cloud, or check the region's CRS")
-        if share < _COMPLETE:
+        if share < COMPLETE:
             notices.append(
                 f"{name}: {_CALLED[modality]} scenes show {100 * share:.0f} % of the region; the rest stays without"
             )
@@ -346,7 +345,7 @@ def _cover(
 ) -> tuple[list[_Candidate], float]:
     """Pick scenes until they cover an area; return them, and the share that they cover."""
     left, picked, rest = area, list[_Candidate](), list(candidates)
-    while rest and left.area > (1 - _COMPLETE) * area.area:
+    while rest and left.area > (1 - COMPLETE) * area.area:
         gains = [(one, float(left.intersection(one.geometry).area / area.area)) for one in rest]
         worth = [(one, gain) for one, gain in gains if gain >= _LEAST]
         if not worth:

@@ -145,11 +145,10 @@ def prepare(
 
 def _search(catalog: StrPath | None, said: dict[str, Any], allow_remote: bool) -> dict[str, Any] | None:
     """Return keywords of `open_finder` for regions that name no scenes, checked; None without a catalogue."""
-    given = {name: value for name, value in said.items() if value not in (None, (), [])}
+    from gopt_geo.search import given_search
+
+    given = given_search(catalog, said)
     if catalog is None:
-        for name in given:
-            option = f"--{name.removesuffix('s').replace('_', '-')}"
-            raise BatchError(option, "it needs --catalog", "name a catalogue, or leave it out")
         return None
     from gopt_geo.batch.finding import open_finder
 

@@ -17,9 +17,10 @@ from gopt_geo.scene.stac import TIMEOUT, cloud_cover, is_rtc, item_time, platfor
 if TYPE_CHECKING:
     import pystac
 
-__all__ = ["Found", "Listed", "TimeRange", "find_items", "list_items", "parse_time"]
+__all__ = ["COMPLETE", "Found", "Listed", "TimeRange", "find_items", "list_items", "parse_time"]
 
-_COMPLETE = 0.999  # share of the area of interest that counts as all of it
+COMPLETE = 0.999
+"""Share of an area that counts as all of it."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def find_items(
     notices = tuple(
         f"{item.id}: it shows {100 * share:.0f} % of the area; the rest stays without it"
         for item, share in zip((best, nearest), shares, strict=True)
-        if share < _COMPLETE
+        if share < COMPLETE
     )
     if unread:
         notices += (f"{catalog}: {len(unread)} documents can't be read, such as {unread[0]}; passed over",)
