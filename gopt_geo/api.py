@@ -11,6 +11,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from gopt_geo.assessment.evaluate import Assessment
+from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.coregistration import CoregisterReport, coregister
 from gopt_geo.description import describe, describe_pair
 from gopt_geo.errors import GoptGeoError, GridError, OutputError
@@ -139,7 +140,7 @@ def vectorize(
     confidence: StrPath | None = None,
     overwrite: bool = False,
 ) -> tuple[int, ...]:
-    """Turn a land-cover raster into polygon files.
+    """Turn a land-cover raster into polygon files, block by block; see `gopt_geo.outputs.vectors.vectorize`.
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def vectorize(
     if not outputs:
         raise OutputError("-o", "no output named", "name at least one, such as -o landcover.gpkg")
     inputs = [landcover, *([confidence] if confidence is not None else [])]
-    with Staging(overwrite, inputs=inputs) as staging:
+    with Staging(overwrite, inputs=inputs) as staging, bounded_gdal_cache():
         staged = [staging.path(path, VECTOR_ENDINGS) for path in outputs]
         counts = tuple(write_polygons(landcover, path, confidence=confidence) for path in staged)
         staging.publish()

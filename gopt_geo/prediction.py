@@ -17,7 +17,7 @@ from gopt_geo.maprequest import MapOptions, MapRequest
 from gopt_geo.openmap import Loader, load_pack_model, open_map
 from gopt_geo.outputs.probabilities import ProbabilityType, check_probability_type
 from gopt_geo.outputs.staging import Staging
-from gopt_geo.outputs.vectors import check_vector_output
+from gopt_geo.outputs.vectors import check_vector_output, holds_all_polygons
 from gopt_geo.packchoice import choose_pack
 from gopt_geo.paths import StrPath, as_paths, optional_path
 from gopt_geo.scene import AlignedSource, Scene
@@ -142,10 +142,13 @@ def predict(
             opened = stack.enter_context(open_map(request, check=check, load=load))
             run = write_map(opened, targets, progress, probability_type=probabilities_type, rows=rows)
             notices = [*opened.notices, *opened.run_notices(run)]
-            if opened.options.max_memory is not None and targets.vectors:
-                notices.append(
-                    "warning: --max-memory doesn't bound the polygons, which are made of the whole map at once"
-                )
+            if opened.options.max_memory is not None:
+                notices += [
+                    f"warning: --max-memory doesn't bound the polygons of {path.name}, which are written at once;"
+                    " those of a .gpkg come in portions"
+                    for path in targets.vectors
+                    if holds_all_polygons(path)
+                ]
             polygons = write_vectors(targets)
             try:
                 write_preview(opened.scene, targets, opened.classes, next(iter(labels), None), aoi=opened.mask)

@@ -190,6 +190,13 @@ def test_batches_and_strips_dont_matter(run: Run, pixels: Pixels, tmp_path: Path
         assert np.mean(whole != pixels(tmp_path / f"batch{kind}.tif")) < 1e-3
 
 
+def test_a_ceiling_names_the_polygon_files_that_it_does_not_bound(run: Run) -> None:
+    report = run("map.gpkg", "map.fgb", max_memory="8GB")
+    told = [notice for notice in report.notices if "polygons" in notice]
+    assert len(told) == 1
+    assert told[0].startswith("warning: --max-memory doesn't bound the polygons of map.fgb, which are written at once;")
+
+
 def test_map_is_the_same_on_a_cut_of_the_files_where_tiles_are_the_same(
     run: Run, pixels: Pixels, aligned_scene: Files, tmp_path: Path
 ) -> None:

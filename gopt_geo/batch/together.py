@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gopt_geo.batch.mapset import MapSet
 from gopt_geo.errors import OutputError, SourceError
 from gopt_geo.grid import Window, lattice
-from gopt_geo.outputs.blockpolygons import PolygonBatch, block_polygons
+from gopt_geo.outputs.blockpolygons import block_polygons
 from gopt_geo.outputs.cog import NODATA, CogWriter
 from gopt_geo.outputs.legend import add_legend, palette
 from gopt_geo.outputs.staging import RASTER_ENDINGS, Staging
-from gopt_geo.outputs.vectors import write_features
+from gopt_geo.outputs.vectors import write_polygons
 from gopt_geo.paths import StrPath, as_paths
 from gopt_geo.scene.rasterfile import open_raster
 
@@ -31,7 +28,6 @@ MOSAIC_ENDINGS = (".vrt", *RASTER_ENDINGS, ".gpkg")
 """What maps are laid together in: a virtual mosaic, a COG, polygons."""
 
 _PART = 2048  # pixels; edge of the windows in which maps are copied
-_AT_A_TIME = 50_000  # polygons
 _LAYER = "landcover"
 _MARK = "GOPT_GEO_MOSAIC"
 
@@ -194,43 +190,9 @@ def _write_cog(mapset: MapSet, path: Path) -> None:
 
 def _write_polygons(mapset: MapSet, path: Path) -> int:
     """Write the polygons of all maps as of one raster; return their number."""
-    names = {entry.value: entry.name for entry in mapset.legend}
-    count = 0
-    for batch in _in_portions(block_polygons(mapset.grid, mapset.read, NODATA)):
-        fields = {
-            "class_id": batch.classes,
-            "class_name": np.array([names.get(v, f"class {v}") for v in batch.classes.tolist()], dtype=object),
-            "area_m2": batch.areas,
-        }
-        crs = None if mapset.grid.crs is None else mapset.grid.crs.proj
-        write_features(path, batch.shapes, fields, crs, layer=_LAYER, append=count > 0, metadata=_tags(mapset))
-        count += len(batch.shapes)
-    return count
-
-
-def _in_portions(batches: Iterator[PolygonBatch]) -> Iterator[PolygonBatch]:
-    """Gather small batches: each is a transaction of its own. At least one comes, though it be empty."""
-    held: list[PolygonBatch] = []
-    number, any_yet = 0, False
-    for batch in batches:
-        if len(batch.shapes) == 0:
-            continue
-        held.append(batch)
-        number += len(batch.shapes)
-        if number >= _AT_A_TIME:
-            yield _joined(held)
-            held, number, any_yet = [], 0, True
-    if held or not any_yet:
-        yield _joined(held)
-
-
-def _joined(batches: Sequence[PolygonBatch]) -> PolygonBatch:
-    empty = PolygonBatch(np.empty(0, object), np.empty(0, np.int32), np.empty(0, np.float64))
-
-    def all_of(name: str) -> NDArray[np.generic]:
-        return np.concatenate([getattr(batch, name) for batch in (empty, *batches)])
-
-    return PolygonBatch(all_of("shapes"), all_of("classes"), all_of("areas"))  # type: ignore[arg-type]
+    crs = None if mapset.grid.crs is None else mapset.grid.crs.proj
+    batches = block_polygons(mapset.grid, mapset.read, NODATA)
+    return write_polygons(path, batches, mapset.legend, crs, layer=_LAYER, metadata=_tags(mapset))
 
 
 def _write_vrt(mapset: MapSet, path: Path, folder: Path) -> None:

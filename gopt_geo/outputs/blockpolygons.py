@@ -8,7 +8,7 @@ blocks' frames, one block, and the polygons that are still open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import shapely
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gopt_geo.grid import GeoBox, Window, crop
 from gopt_geo.outputs.areas import region_areas
-from gopt_geo.outputs.noding import label_regions, region_polygons
+from gopt_geo.outputs.noding import densified, label_regions, region_polygons
 
 __all__ = ["BLOCK", "PolygonBatch", "block_polygons"]
 
@@ -37,15 +37,24 @@ class PolygonBatch:
         int32 [n].
     areas
         On the ellipsoid in square metres, float64 [n]; NaN without a CRS.
+    confidences
+        Mean of the valid confidences, in percent, float64 [n]; NaN where there is none.
     """
 
     shapes: NDArray[np.object_]
     classes: NDArray[np.int32]
     areas: NDArray[np.float64]
+    confidences: NDArray[np.float64]
 
 
 def block_polygons(
-    grid: GeoBox, read: Callable[[Window], NDArray[np.uint8] | None], nodata: int = 255, size: int | None = None
+    grid: GeoBox,
+    read: Callable[[Window], NDArray[np.integer] | None],
+    nodata: int = 255,
+    size: int | None = None,
+    *,
+    confidence: Callable[[Window], tuple[NDArray[np.integer], NDArray[np.bool_]]] | None = None,
+    densify: int | None = None,
 ) -> Iterator[PolygonBatch]:
     """Yield the polygons of a class map: 4-connected pixels of one class, nodata left out.
 
@@ -56,12 +65,17 @@ def block_polygons(
     grid
         The map's.
     read
-        Returns a window's classes, uint8 [h, w]; the window may hang over the grid's edges, where nodata is. None where
-        all of it is nodata.
+        Returns a window's classes, of any integer type [h, w]; the window may hang over the grid's edges, where nodata
+        is. None where all of it is nodata.
     nodata
         The value that means no data.
     size
         Edge of a block; else `BLOCK`.
+    confidence
+        Returns a window's confidences in percent, and which of them are valid, each [h, w]; the window lies on the
+        grid.
+    densify
+        If given, borders also get a vertex on every `densify`-th line of the lattice of pixel corners that they cross.
     """
     size = BLOCK if size is None else size
     height, width = grid.shape
@@ -72,24 +86,30 @@ def block_polygons(
             window = Window(row, col, min(size, height - row), min(size, width - col))
             around = read(Window(row - 1, col - 1, window.height + 2, window.width + 2))
             if around is not None and (around[1:-1, 1:-1] != nodata).any():
-                yield _placed(seams.add(_Block(window, around, nodata, grid)), grid)
-        yield _placed(seams.end_row(), grid)
+                percent = None if confidence is None else confidence(window)
+                yield _placed(seams.add(_Block(window, around, nodata, grid, percent)), grid, densify)
+        yield _placed(_put_together(seams.end_row(), width + 1), grid, densify)
 
 
 @dataclass
 class _Piece:
     """A polygon in whole pixels, or its parts as far as they are known.
 
-    `straight` holds keys of points on frames where its parts have a vertex and the map has none.
+    `straight` holds keys of points on frames where its parts have a vertex and the map has none; `percent` and `known`
+    are the sum and the number of its valid confidences.
     """
 
     value: int
     area: float
+    percent: float
+    known: int
     parts: list[shapely.Polygon]
     straight: list[NDArray[np.int64]] = field(default_factory=list)
 
     def absorb(self, other: _Piece) -> None:
         self.area += other.area
+        self.percent += other.percent
+        self.known += other.known
         self.parts += other.parts
         self.straight += other.straight
 
@@ -118,13 +138,27 @@ def _keys(points: NDArray[np.float64], stride: int) -> NDArray[np.int64]:
 class _Block:
     """The regions of one block, and where they go on beyond it."""
 
-    def __init__(self, window: Window, around: NDArray[np.uint8], nodata: int, grid: GeoBox) -> None:
+    def __init__(
+        self,
+        window: Window,
+        around: NDArray[np.integer],
+        nodata: int,
+        grid: GeoBox,
+        confidence: tuple[NDArray[np.integer], NDArray[np.bool_]] | None,
+    ) -> None:
         self.window = window
         values = around[1:-1, 1:-1]
         labels, count = label_regions(values, values != nodata)
         self.values = np.zeros(count + 1, np.int32)
         self.values[labels] = values
         self.areas = region_areas(labels, count, crop(grid, window))
+        self.percent: NDArray[np.float64] = np.zeros(count)
+        self.known: NDArray[np.int64] = np.zeros(count, np.int64)
+        if confidence is not None:
+            percent, valid = confidence
+            inside = labels[valid]
+            self.percent = np.asarray(np.bincount(inside, percent[valid], count + 1)[1:], np.float64)
+            self.known = np.bincount(inside, minlength=count + 1)[1:]
         vertices, upright, level = _lattice_points(around)
         # A frame cuts the borders that cross it, in the blocks on both sides alike: there alone are vertices too many.
         cuts = np.zeros_like(vertices)
@@ -154,10 +188,16 @@ class _Block:
         shape = self.shapes[label - 1]
         keys = _keys(shapely.get_coordinates(shape), stride)
         straight = keys[np.isin(keys, self.straight)]
-        return _Piece(int(self.values[label]), float(self.areas[label - 1]), [shape], [straight])
+        percent, known = float(self.percent[label - 1]), int(self.known[label - 1])
+        return _Piece(int(self.values[label]), float(self.areas[label - 1]), percent, known, [shape], [straight])
+
+    def polygons(self, labels: NDArray[np.int64]) -> PolygonBatch:
+        """Return regions that don't go on beyond the block, in whole pixels."""
+        means = _means(self.percent[labels - 1], self.known[labels - 1])
+        return PolygonBatch(self.shapes[labels - 1], self.values[labels], self.areas[labels - 1], means)
 
 
-def _lattice_points(around: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+def _lattice_points(around: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell of a block's lattice points [H + 1, W + 1] whether the map has a vertex, or a straight border, there.
 
     Returns
@@ -187,8 +227,8 @@ class _Seams:
         """Begin a row of blocks."""
         self._left = np.zeros(height, np.int64)
 
-    def add(self, block: _Block) -> list[_Piece]:
-        """Take a block; return its polygons that are finished."""
+    def add(self, block: _Block) -> PolygonBatch:
+        """Take a block; return its polygons that are finished, in whole pixels."""
         open_labels = block.going_on
         numbers = np.zeros(len(block.values), np.int64)
         for label in open_labels.tolist():
@@ -201,8 +241,7 @@ class _Seams:
         self._join(self._left, numbers[block.west])
         self._below[columns] = numbers[block.south]
         self._left = numbers[block.east]
-        closed = np.setdiff1d(np.arange(1, len(block.values)), open_labels)
-        return [block.piece(label, self._stride) for label in closed.tolist()]
+        return block.polygons(np.setdiff1d(np.arange(1, len(block.values)), open_labels))
 
     def end_row(self) -> list[_Piece]:
         """End a row of blocks; return the polygons that are finished."""
@@ -235,19 +274,32 @@ class _Seams:
         return root
 
 
-def _placed(pieces: list[_Piece], grid: GeoBox) -> PolygonBatch:
-    """Put finished polygons together and bring them from pixels to the map's CRS."""
-    a, b, c, d, e, f = grid.affine[:6]
+def _means(percent: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return means from sums and numbers; NaN where there is nothing."""
+    return np.asarray(np.divide(percent, known, out=np.full(len(percent), np.nan), where=known > 0))
 
-    def onto(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = points.T
-        return np.stack((a * x + b * y + c, d * x + e * y + f), axis=1)
 
-    shapes = np.array([piece.whole(grid.shape[1] + 1) for piece in pieces] + [None], dtype=object)[:-1]
-    if len(shapes):
-        shapes = np.asarray(shapely.orient_polygons(shapely.transform(shapes, onto)))
+def _put_together(pieces: list[_Piece], stride: int) -> PolygonBatch:
+    """Return finished pieces as polygons in whole pixels, exterior rings counter-clockwise."""
+    shapes = np.array([piece.whole(stride) for piece in pieces] + [None], dtype=object)[:-1]
+    percent = np.array([piece.percent for piece in pieces], np.float64)
     return PolygonBatch(
-        shapes,
+        np.asarray(shapely.orient_polygons(shapes), dtype=object),
         np.array([piece.value for piece in pieces], np.int32),
         np.array([piece.area for piece in pieces], np.float64),
+        _means(percent, np.array([piece.known for piece in pieces], np.int64)),
     )
+
+
+def _placed(batch: PolygonBatch, grid: GeoBox, densify: int | None) -> PolygonBatch:
+    """Bring polygons from pixels to the map's CRS, in place: a block may have millions of them."""
+    if len(batch.shapes) == 0:
+        return batch
+    a, b, c, d, e, f = grid.affine[:6]
+    shapes = batch.shapes if densify is None else densified(batch.shapes, densify)
+    _, points, (rings, _) = shapely.to_ragged_array(shapes)
+    if grid.affine.determinant < 0:  # the map mirrors pixels: rings turn around to stay counter-clockwise
+        points = points[np.repeat(rings[:-1] + rings[1:] - 1, np.diff(rings)) - np.arange(len(points))]
+    x, y = points.T
+    shapely.set_coordinates(shapes, np.stack((a * x + b * y + c, d * x + e * y + f), axis=1))
+    return replace(batch, shapes=shapes)

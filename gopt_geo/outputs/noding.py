@@ -13,9 +13,10 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
 
-__all__ = ["label_regions", "region_polygons"]
+__all__ = ["densified", "label_regions", "region_polygons"]
 
 _Int = NDArray[np.int64]
 _EAST, _SOUTH, _WEST, _NORTH = range(4)
@@ -52,7 +53,6 @@ def region_polygons(
     labels: NDArray[np.int32],
     count: int,
     affine: Affine,
-    densify: int | None = None,
     also: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.object_]:
     """Return one polygon per region, exterior rings counter-clockwise.
@@ -65,9 +65,6 @@ def region_polygons(
         The number of regions; each must occur.
     affine
         From (column, row) of pixel corners to coordinates.
-    densify
-        If given, borders also get a vertex on every `densify`-th lattice line they cross, the same for both
-        neighbours: for a reprojection, which bends straight lines.
     also
         Lattice points [H + 1, W + 1] that become vertices wherever a border passes them: where regions beyond the array
         meet it.
@@ -80,7 +77,7 @@ def region_polygons(
     if count == 0:
         return np.empty(0, dtype=object)
     padded = np.pad(labels, 1)
-    vertices = _vertices(padded, densify, also)
+    vertices = _vertices(padded, also)
     edges = _half_edges(padded, vertices)
     order, starts = _rings(_successors(edges, vertices.size))
     row, col = np.divmod(edges.start[order], vertices.shape[1])
@@ -101,7 +98,42 @@ def region_polygons(
     return np.asarray(polygons, dtype=object)
 
 
-def _vertices(padded: NDArray[np.int32], densify: int | None, also: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+def densified(polygons: NDArray[np.object_], every: int) -> NDArray[np.object_]:
+    """Give borders a vertex on every `every`-th lattice line that they cross, the same for both neighbours.
+
+    For a reprojection, which bends straight lines.
+
+    Parameters
+    ----------
+    polygons
+        Object [n], in pixels: (column, row) of pixel corners, along which borders run.
+    every
+        Pixels between these lattice lines, the first through (0, 0).
+
+    Returns
+    -------
+    numpy.ndarray
+        Object [n].
+    """
+    if len(polygons) == 0:
+        return polygons
+    kind, coordinates, (ring_offsets, polygon_offsets) = shapely.to_ragged_array(polygons)
+    points = coordinates.astype(np.int64)
+    way = np.zeros_like(points)
+    way[:-1] = points[1:] - points[:-1]
+    way[ring_offsets[1:] - 1] = 0  # no border leaves the point that closes a ring
+    low, high = np.minimum(points, points + way), np.maximum(points, points + way)
+    number = 1 + np.maximum((high - 1) // every - low // every, 0).sum(axis=1)  # the vertex, and those that follow it
+    ends = np.concatenate(([0], np.cumsum(number)))
+    nth = (np.arange(ends[-1]) - np.repeat(ends[:-1], number))[:, None]
+    points, sign = np.repeat(points, number, axis=0), np.repeat(np.sign(way), number, axis=0)
+    crossings = sign * every * (sign * points // every + nth)
+    points = np.where((nth > 0) & (sign != 0), crossings, points)
+    found = shapely.from_ragged_array(kind, points.astype(np.float64), (ends[ring_offsets], polygon_offsets))
+    return np.asarray(found, dtype=object)
+
+
+def _vertices(padded: NDArray[np.int32], also: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     """Return which lattice points are vertices, [H + 3, W + 3]; points are counted from the padding's corner.
 
     `padded` has a frame of zeros [H + 2, W + 2]; its own outer border never is one.
@@ -115,9 +147,6 @@ def _vertices(padded: NDArray[np.int32], densify: int | None, also: NDArray[np.b
     on_border = horizontal_w | horizontal_e | vertical_n | vertical_s
     vertices = np.zeros((height + 1, width + 1), np.bool_)
     inner = on_border & ~straight_h & ~straight_v
-    if densify:
-        inner[:, ::densify] |= straight_h[:, ::densify]
-        inner[::densify] |= straight_v[::densify]
     if also is not None:
         inner |= also & on_border
     vertices[1:-1, 1:-1] = inner
@@ -193,13 +222,19 @@ def _rings(following: _Int) -> tuple[_Int, _Int]:
         Where each ring starts in `order`, and the total at the end.
     """
     index = np.arange(len(following))
-    leader, jump = index, following  # the smallest half-edge of the ring leads it
-    while not np.array_equal(leader, leader[following]):
-        leader, jump = np.minimum(leader, leader[jump]), jump[jump]
+    ways = sparse.csr_array((np.ones(len(index), np.int8), following, np.append(index, len(index))))
+    count, ring = csgraph.connected_components(ways, connection="weak")
+    leaders = np.empty(count, np.int64)
+    leaders[ring[::-1]] = index[::-1]  # the smallest half-edge of the ring, which comes last, leads it
+    leader = leaders[ring]
     jump = np.where(leader == index, index, following)
     to_leader = (leader != index).astype(np.int64)
-    while not np.array_equal(jump, leader):
-        to_leader, jump = to_leader + to_leader[jump], jump[jump]
+    under_way = np.flatnonzero(jump != leader)  # most rings are short
+    while len(under_way):
+        there = jump[under_way]
+        to_leader[under_way] += to_leader[there]
+        jump[under_way] = jump[there]
+        under_way = under_way[jump[under_way] != leader[under_way]]
     length = np.bincount(leader, minlength=len(index))
     ring = np.cumsum(length > 0)[leader] - 1
     length = length[length > 0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -11,24 +13,30 @@ from typing import Any
 
 import numpy as np
 import pyproj
-import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from gopt_geo.errors import GridError, OutputError, SourceError
-from gopt_geo.grid import GeoBox, grid_of, whole_pixel_offset
-from gopt_geo.outputs.areas import region_areas
+from gopt_geo.errors import GridError, OutputError
+from gopt_geo.grid import whole_pixel_offset
+from gopt_geo.outputs.blockpolygons import PolygonBatch, block_polygons
+from gopt_geo.outputs.classraster import ClassRaster
 from gopt_geo.outputs.legend import LegendEntry, read_legend
-from gopt_geo.outputs.noding import label_regions, region_polygons
 
-__all__ = ["check_vector_output", "to_longitude_latitude", "vectorize", "write_features"]
+__all__ = [
+    "check_vector_output",
+    "holds_all_polygons",
+    "to_longitude_latitude",
+    "vectorize",
+    "write_features",
+    "write_polygons",
+]
 
 _DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
 _GEOGRAPHIC = pyproj.CRS("EPSG:4326")
 _GEOMETRIES = {0: "Point", 3: "Polygon"}
 _ROUNDING = 1e-9  # degrees
 _DENSIFY = 64  # pixels between vertices where borders are reprojected: 640 m bend by 0.02 m at 10 m pixels
+_AT_A_TIME = 50_000  # polygons
 
 
 def check_vector_output(output: str | PathLike[str], crs: object | None) -> None:
@@ -44,6 +52,11 @@ def check_vector_output(output: str | PathLike[str], crs: object | None) -> None
         raise OutputError(output, found, "write .gpkg, .fgb or .parquet")
 
 
+def holds_all_polygons(output: str | PathLike[str]) -> bool:
+    """Tell whether a vector file is written at once, of a format that can't be added to: memory holds all polygons."""
+    return Path(output).suffix.lower() != ".gpkg"
+
+
 def vectorize(
     landcover: str | PathLike[str],
     output: str | PathLike[str],
@@ -55,7 +68,11 @@ def vectorize(
     Each polygon has `class_id`, `class_name`, `area_m2` (on the ellipsoid, see `region_areas`; null without a
     CRS) and, given a confidence raster, `confidence_percent` (its mean over the polygon's pixels, 0 to 100).
     Neighbours share their borders vertex by vertex: `shapely.coverage_is_valid` holds, and
-    `shapely.coverage_simplify` keeps it so. The whole raster is held in memory.
+    `shapely.coverage_simplify` keeps it so.
+
+    The map is read in blocks of 2048 x 2048 pixels. Memory holds one of them, the polygons that go on beyond those that
+    were read, and the finished ones that aren't written: about 50,000 for `.gpkg`, all of them for other formats. The
+    polygons come in no particular order.
 
     Parameters
     ----------
@@ -80,59 +97,109 @@ def vectorize(
     GridError
         If the confidence lies on another grid.
     OutputError
-        If the file can't be written or can't hold the map.
+        If the file can't be written or can't hold the map. A part of it may be left after this or another error.
     """
-    values, valid, grid = _read_classes(landcover)
-    check_vector_output(output, grid.crs)
-    legend = read_legend(landcover) if legend is None else legend
+    output = Path(output)
+    with ExitStack() as stack:
+        classes = stack.enter_context(ClassRaster(landcover))
+        grid = classes.grid
+        check_vector_output(output, grid.crs)
+        legend = read_legend(landcover) if legend is None else legend
+        percent = None if confidence is None else stack.enter_context(ClassRaster(confidence))
+        if percent is not None:
+            own = percent.grid
+            if own.shape != grid.shape or whole_pixel_offset(grid, own) != (0, 0):
+                remedy = "give the confidence of the same run"
+                raise GridError(percent.path, "isn't on the land-cover map's grid", remedy)
+        crs = None if grid.crs is None else grid.crs.proj
+        reprojected = output.suffix.lower() == ".geojson" and crs is not None and not crs.equals(_GEOGRAPHIC)
+        batches = block_polygons(
+            grid,
+            classes.read,
+            classes.nodata,
+            confidence=None if percent is None else percent.pixels,
+            densify=_DENSIFY if reprojected else None,
+        )
+        return write_polygons(output, batches, legend, crs, layer="landcover", confidences=percent is not None)
+
+
+def write_polygons(
+    output: Path,
+    batches: Iterable[PolygonBatch],
+    legend: Sequence[LegendEntry],
+    crs: pyproj.CRS | None,
+    *,
+    layer: str,
+    confidences: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Write the polygons of a class map with the fields that `vectorize` names, a `.gpkg` in portions.
+
+    Parameters
+    ----------
+    output
+        `.gpkg`, `.fgb` or `.parquet`, in the map's CRS; `.geojson`, in EPSG:4326.
+    batches
+        The polygons, in the map's CRS.
+    legend
+        The classes.
+    crs
+        The map's; `.geojson` needs one.
+    layer
+        Name of the layer, where the format has layers.
+    confidences
+        Whether they become a field.
+    metadata
+        What the layer of a `.gpkg` says of itself.
+
+    Returns
+    -------
+    int
+        The number of polygons.
+
+    Raises
+    ------
+    OutputError
+        If the file can't be written, or can't hold the polygons.
+    """
     names = {entry.value: entry.name for entry in legend}
-    labels, count = label_regions(values, valid)
-    class_ids = np.zeros(count + 1, np.int32)
-    class_ids[labels] = values  # label 0 takes whatever nodata holds, and is dropped
-    fields: dict[str, NDArray[Any]] = {
-        "class_id": class_ids[1:],
-        "class_name": np.array([names.get(int(v), f"class {v}") for v in class_ids[1:]], dtype=object),
-        "area_m2": region_areas(labels, count, grid),
-    }
-    if confidence is not None:
-        fields["confidence_percent"] = _mean_confidence(confidence, grid, labels, count)
-    crs = None if grid.crs is None else grid.crs.proj
-    if crs is not None and Path(output).suffix.lower() == ".geojson":
-        densify = None if crs.equals(_GEOGRAPHIC) else _DENSIFY
-        polygons = region_polygons(labels, count, grid.affine, densify)
-        polygons, crs = to_longitude_latitude(polygons, crs, output), _GEOGRAPHIC
-    else:
-        polygons = region_polygons(labels, count, grid.affine)
-    write_features(Path(output), polygons, fields, crs, layer="landcover")
+    count = 0
+    for batch in _in_portions(batches, None if holds_all_polygons(output) else _AT_A_TIME):
+        fields: dict[str, NDArray[Any]] = {
+            "class_id": batch.classes,
+            "class_name": np.array([names.get(v, f"class {v}") for v in batch.classes.tolist()], dtype=object),
+            "area_m2": batch.areas,
+        }
+        if confidences:
+            fields["confidence_percent"] = batch.confidences
+        shapes, own = batch.shapes, crs
+        if crs is not None and output.suffix.lower() == ".geojson":
+            shapes, own = to_longitude_latitude(shapes, crs, output), _GEOGRAPHIC
+        write_features(output, shapes, fields, own, layer=layer, append=count > 0, metadata=metadata)
+        count += len(batch.shapes)
     return count
 
 
-def _read_classes(path: str | PathLike[str]) -> tuple[NDArray[np.int32], NDArray[np.bool_], GeoBox]:
-    """Read a class map whole: values, validity, grid."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                if dataset.count != 1 or not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
-                    found = f"{dataset.count} band(s) of type {dataset.dtypes[0]}, not one band of classes"
-                    raise SourceError(path, found, "give a class map, such as predict writes")
-                values = dataset.read(1)
-                return values.astype(np.int32), dataset.read_masks(1) > 0, grid_of(dataset)
-    except RasterioError as error:
-        raise SourceError(path, f"can't be read ({error})", "see gdalinfo for what is wrong") from error
+def _in_portions(batches: Iterable[PolygonBatch], at_a_time: int | None) -> Iterator[PolygonBatch]:
+    """Gather small batches, each a transaction of its own; all of them if `at_a_time` is None. One comes at least."""
+    held: list[PolygonBatch] = []
+    number, any_yet = 0, False
+    for batch in batches:
+        if len(batch.shapes) == 0:
+            continue
+        held.append(batch)
+        number += len(batch.shapes)
+        if at_a_time is not None and number >= at_a_time:
+            yield _joined(held)
+            held, number, any_yet = [], 0, True
+    if held or not any_yet:
+        yield _joined(held)
 
 
-def _mean_confidence(
-    path: str | PathLike[str], grid: GeoBox, labels: NDArray[np.int32], count: int
-) -> NDArray[np.float64]:
-    """Return the mean of the valid confidences of each region; NaN where it has none."""
-    percent, valid, own = _read_classes(path)
-    if own.shape != grid.shape or whole_pixel_offset(grid, own) != (0, 0):
-        raise GridError(path, "isn't on the land-cover map's grid", "give the confidence of the same run")
-    inside = labels[valid]
-    total = np.bincount(inside, percent[valid], count + 1)[1:]
-    number = np.bincount(inside, minlength=count + 1)[1:]
-    return np.asarray(np.divide(total, number, out=np.full(count, np.nan), where=number > 0))
+def _joined(batches: Sequence[PolygonBatch]) -> PolygonBatch:
+    empty = PolygonBatch(np.empty(0, object), np.empty(0, np.int32), np.empty(0), np.empty(0))
+    names = [field.name for field in dataclasses.fields(PolygonBatch)]
+    return PolygonBatch(*(np.concatenate([getattr(batch, name) for batch in (empty, *batches)]) for name in names))
 
 
 def to_longitude_latitude(

@@ -180,13 +180,14 @@ def test_many_polygons_come_in_portions(
 ) -> None:
     whole = mosaic_maps(maps[0], tmp_path / "whole.gpkg").polygons
     appended: list[bool] = []
+    usual = vectors.write_features
 
     def write_features(*args: Any, append: bool, **kwargs: Any) -> None:
         appended.append(append)
-        vectors.write_features(*args, append=append, **kwargs)
+        usual(*args, append=append, **kwargs)
 
-    monkeypatch.setattr("gopt_geo.batch.together.write_features", write_features)
-    monkeypatch.setattr("gopt_geo.batch.together._AT_A_TIME", 1)
+    monkeypatch.setattr(vectors, "write_features", write_features)
+    monkeypatch.setattr(vectors, "_AT_A_TIME", 1)
     monkeypatch.setattr("gopt_geo.outputs.blockpolygons.BLOCK", 16)
     assert mosaic_maps(maps[0], tmp_path / "portions.gpkg").polygons == whole
     assert len(geopandas.read_file(tmp_path / "portions.gpkg")) == whole[0]

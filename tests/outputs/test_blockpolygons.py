@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Callable
 
@@ -35,7 +36,7 @@ def by_blocks(classes: Classes, size: int, affine: Affine = AFFINE) -> PolygonBa
     grid = GeoBox(classes.shape, affine, "EPSG:32632")
     batches = list(block_polygons(grid, reader(classes), size=size))
     return PolygonBatch(
-        *(np.concatenate([getattr(b, name) for b in batches]) for name in ("shapes", "classes", "areas"))
+        *(np.concatenate([getattr(b, part.name) for b in batches]) for part in dataclasses.fields(PolygonBatch))
     )
 
 

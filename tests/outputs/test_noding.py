@@ -1,5 +1,6 @@
 """Region polygons: an exact, valid, noded coverage."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from gopt_geo.outputs.noding import label_regions, region_polygons
+from gopt_geo.outputs.noding import densified, label_regions, region_polygons
 
 NORTH_UP = Affine(10, 0, 5e5, 0, -10, 5e6)
 AFFINES = [NORTH_UP, Affine(10, 0, 5e5, 0, 10, 5e6), Affine(7, 3, 100, 3, -7, 200)]
 rasters = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 2, 255]))
 
 
-def polygons_of(values: Any, affine: Affine = NORTH_UP, densify: int | None = None) -> tuple[Any, Any]:
+def polygons_of(values: Any, affine: Affine = NORTH_UP) -> tuple[Any, Any]:
     labels, count = label_regions(values, values != 255)
-    return labels, region_polygons(labels, count, affine, densify)
+    return labels, region_polygons(labels, count, affine)
 
 
 @pytest.mark.brief
 @settings(max_examples=150, deadline=None)
-@given(values=rasters, affine=st.sampled_from(AFFINES), densify=st.sampled_from([None, 1, 3]))
-def test_polygons_cover_the_valid_pixels_exactly(values: Any, affine: Affine, densify: int | None) -> None:
-    labels, polygons = polygons_of(values, affine, densify)
+@given(values=rasters, affine=st.sampled_from(AFFINES))
+def test_polygons_cover_the_valid_pixels_exactly(values: Any, affine: Affine) -> None:
+    labels, polygons = polygons_of(values, affine)
     assert len(polygons) == labels.max()
     if len(polygons) == 0:
         return
@@ -88,9 +89,35 @@ def test_a_hole_that_touches_its_ring_in_a_point() -> None:
 
 
 def test_densified_borders_are_shared() -> None:
-    _, polygons = polygons_of(np.array([[0] * 9, [1] * 9], np.uint8), Affine.identity(), densify=3)
-    for polygon in polygons:
+    _, polygons = polygons_of(np.array([[0] * 9, [1] * 9], np.uint8), Affine.identity())
+    for polygon in densified(polygons, 3):
         assert {(3.0, 1.0), (6.0, 1.0)} <= set(polygon.exterior.coords)
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=rasters, every=st.integers(1, 5), shift=st.tuples(st.integers(0, 9), st.integers(0, 9)))
+def test_densified_rings_have_a_vertex_on_each_line_they_cross(values: Any, every: int, shift: tuple[int, int]) -> None:
+    _, polygons = polygons_of(values, Affine.translation(*shift))
+    found = densified(polygons, every)
+    assert len(found) == len(polygons)
+    if len(polygons) == 0:
+        return
+    assert shapely.coverage_is_valid(found)
+    for polygon, denser in zip(polygons, found, strict=True):
+        for ring, more in zip(rings_of(polygon), rings_of(denser), strict=True):
+            wanted = [ring[0]]
+            for (x0, y0), (x1, y1) in pairwise(ring):
+                steps = max(abs(x1 - x0), abs(y1 - y0))
+                for step in range(1, steps + 1):
+                    x, y = x0 + (x1 - x0) * step // steps, y0 + (y1 - y0) * step // steps
+                    along = x if y0 == y1 else y
+                    if step == steps or along % every == 0:
+                        wanted.append((x, y))
+            assert more == wanted
+
+
+def rings_of(polygon: shapely.Polygon) -> list[list[tuple[int, int]]]:
+    return [[(int(x), int(y)) for x, y in ring.coords] for ring in (polygon.exterior, *polygon.interiors)]
 
 
 def test_nothing_valid() -> None:

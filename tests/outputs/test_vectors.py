@@ -1,6 +1,8 @@
 """Polygon files: formats, attributes, refusals."""
 
 import json
+import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,18 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from pyproj import Geod
+from pyproj import CRS, Geod
+from scipy import ndimage
 
 from gopt_geo.errors import GridError, OutputError, SourceError
 from gopt_geo.grid import GeoBox, Window
+from gopt_geo.outputs import blockpolygons, vectors
+from gopt_geo.outputs.areas import region_areas
+from gopt_geo.outputs.classraster import ClassRaster
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.legend import LegendClass
-from gopt_geo.outputs.vectors import vectorize
+from gopt_geo.outputs.noding import densified, label_regions, region_polygons
+from gopt_geo.outputs.vectors import to_longitude_latitude, vectorize
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -159,3 +166,164 @@ def test_unwritable(tmp_path: Path) -> None:
     for ending in ENDINGS:
         with pytest.raises(OutputError):
             vectorize(source, tmp_path / "gone" / f"a{ending}")
+
+
+def patches(shape: tuple[int, int] = (230, 290), scale: float = 9.0) -> Any:
+    """Regions that go on over many blocks, with borders that are straight for more than 64 pixels."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=shape), scale)
+    classes = np.digitize(noise, np.quantile(noise, [0.3, 0.5, 0.9])).astype(np.uint8)
+    classes[20:, 30] = 5
+    classes[77, 40:] = 6
+    classes[classes == 3] = 255
+    return classes
+
+
+def expected(classes: Any, valid: Any, percent: Any, known: Any, ending: str) -> gpd.GeoDataFrame:
+    """Return the polygons of a map that is held whole, in UTM."""
+    labels, count = label_regions(classes, valid)
+    regions = np.arange(1, count + 1)
+    shapes, crs = region_polygons(labels, count, UTM), CRS("EPSG:32633")
+    if ending == ".geojson":
+        pixels = densified(region_polygons(labels, count, Affine.identity()), 64)
+        shapes = shapely.orient_polygons(shapely.transform(pixels, lambda p: p @ [[10, 0], [0, -10]] + [3e5, 5e6]))
+        shapes, crs = to_longitude_latitude(shapes, crs, "a.geojson"), CRS("EPSG:4326")
+    fields = {
+        "class_id": ndimage.maximum(classes, labels, regions),
+        "area_m2": region_areas(labels, count, GeoBox(classes.shape, UTM, "EPSG:32633")),
+        "confidence_percent": ndimage.mean(percent, np.where(known, labels, 0), regions),
+    }
+    return gpd.GeoDataFrame(fields, geometry=shapes, crs=crs)
+
+
+def in_order(frame: gpd.GeoDataFrame, digits: int | None = None) -> gpd.GeoDataFrame:
+    """Sort by shape, vertex by vertex."""
+    shapes = (
+        frame.geometry.values
+        if digits is None
+        else shapely.transform(frame.geometry.values, partial(np.round, decimals=digits))
+    )
+    keys = [shapely.to_wkb(shape) for shape in shapely.normalize(shapes)]
+    return frame.assign(key=keys).sort_values("key").reset_index(drop=True)
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("block", [48, 2048])
+def test_polygons_are_those_of_the_whole_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, block: int
+) -> None:
+    classes = patches()
+    source, sure = make_map(tmp_path / "a.tif", classes), tmp_path / "confidence_a.tif"
+    with rasterio.open(sure, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        percent = file.read(1)
+        percent[::3, :150] = 255  # some have no confidence where there is a class
+        file.write(percent, 1)
+    monkeypatch.setattr(blockpolygons, "BLOCK", block)
+    count = vectorize(source, tmp_path / f"a{ending}", confidence=sure)
+    wanted = expected(classes, classes != 255, percent, percent != 255, ending)
+    assert count == len(wanted)
+    digits = 9 if ending == ".geojson" else None
+    found, wanted = in_order(read(tmp_path / f"a{ending}"), digits), in_order(wanted, digits)
+    assert (found.key == wanted.key).all(), "vertex by vertex"
+    assert (found.class_id == wanted.class_id).all()
+    np.testing.assert_allclose(found.area_m2, wanted.area_m2, rtol=1e-8)
+    np.testing.assert_allclose(found.confidence_percent, wanted.confidence_percent, rtol=1e-12)
+    if ending == ".geojson":
+        assert (
+            shapely.get_num_coordinates(found.geometry.values).sum()
+            > shapely.get_num_coordinates(region_polygons(*label_regions(classes, classes != 255), UTM)).sum()
+        ), "borders are densified"
+    else:
+        assert shapely.coverage_is_valid(found.geometry.values)
+        for value, part in found.groupby("class_id"):
+            assert part.area.sum() == pytest.approx(100 * np.count_nonzero(classes == value), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+def test_any_type_and_any_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """No value of a type is taken for nodata: what is valid is for the file's mask to tell."""
+    low, high = max(np.iinfo(kind).min, -(2**31)), min(np.iinfo(kind).max, 2**31 - 1)
+    rng = np.random.default_rng(2)
+    classes = rng.choice(np.array([low, 0, 1, high], kind), (60, 50))
+    valid = rng.random(classes.shape) > 0.1
+    profile = {"driver": "GTiff", "height": 60, "width": 50, "count": 1, "dtype": kind, "transform": UTM}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"),
+        rasterio.open(tmp_path / "a.tif", "w", crs="EPSG:32633", **profile) as file,
+    ):
+        file.write(classes, 1)
+        file.write_mask(valid)
+    monkeypatch.setattr(blockpolygons, "BLOCK", 16)
+    vectorize(tmp_path / "a.tif", tmp_path / "a.gpkg")
+    found = in_order(read(tmp_path / "a.gpkg"))
+    wanted = in_order(expected(classes.astype(np.int64), valid, classes, valid, ".gpkg"))
+    assert (found.key == wanted.key).all()
+    assert (found.class_id == wanted.class_id).all()
+    assert set(found.class_name) == {f"class {value}" for value in (low, 0, 1, high)}
+
+
+def test_portions_are_added_where_the_format_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_map(tmp_path / "a.tif", noisy())
+    written: list[int] = []
+    usual = vectors.write_features
+
+    def write_features(output: Path, shapes: Any, *args: Any, **kwargs: Any) -> None:
+        written.append(len(shapes))
+        usual(output, shapes, *args, **kwargs)
+
+    monkeypatch.setattr(vectors, "write_features", write_features)
+    monkeypatch.setattr(vectors, "_AT_A_TIME", 200)
+    monkeypatch.setattr(blockpolygons, "BLOCK", 16)
+    for ending in ENDINGS:
+        written.clear()
+        count = vectorize(source, tmp_path / f"a{ending}", confidence=tmp_path / "confidence_a.tif")
+        assert sum(written) == count == len(read(tmp_path / f"a{ending}"))
+        assert (len(written) > 5) is (ending == ".gpkg")
+
+
+def test_memory_does_not_grow_with_the_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight times the rows of the same ground: the same peak, and no read larger than a block and its frame."""
+    part = patches((128, 128))
+    part[-1] = 255  # what is open in one part must not be in the next: that would be one polygon that has to be held
+    largest = 0
+    usual = ClassRaster.pixels
+
+    def pixels(raster: ClassRaster, window: Window) -> Any:
+        nonlocal largest
+        largest = max(largest, window.height * window.width)
+        return usual(raster, window)
+
+    monkeypatch.setattr(ClassRaster, "pixels", pixels)
+    monkeypatch.setattr(blockpolygons, "BLOCK", 64)
+    monkeypatch.setattr(vectors, "_AT_A_TIME", 50)
+    sources = {times: make_map(tmp_path / f"{times}.tif", np.tile(part, (times, 1))) for times in (1, 2, 16)}
+
+    def peak(times: int) -> int:
+        tracemalloc.start()
+        vectorize(sources[times], tmp_path / f"{times}.gpkg", confidence=tmp_path / f"confidence_{times}.tif")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1)
+    assert peak(16) < 1.15 * peak(2)
+    assert largest == 66 * 65
+
+
+def test_confidence_of_another_size(tmp_path: Path) -> None:
+    source = make_map(tmp_path / "a.tif", noisy((4, 4)))
+    make_map(tmp_path / "b.tif", noisy((4, 5)))
+    with pytest.raises(GridError, match=r"confidence_b\.tif: isn't on the land-cover map's grid"):
+        vectorize(source, tmp_path / "a.gpkg", confidence=tmp_path / "confidence_b.tif")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "confidence_a.tif"])
+def test_damaged_bytes_are_told(tmp_path: Path, name: str) -> None:
+    source = make_map(tmp_path / "a.tif", noisy((600, 600)))
+    with rasterio.open(tmp_path / name) as file:
+        start = int(file.get_tag_item("BLOCK_OFFSET_0_1", "TIFF", bidx=1))
+    data = bytearray((tmp_path / name).read_bytes())
+    data[start : start + 40] = b"\xff" * 40
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError, match=rf"/{name}: can't be read"):
+        vectorize(source, tmp_path / "a.gpkg", confidence=tmp_path / "confidence_a.tif")
