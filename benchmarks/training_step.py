@@ -62,7 +62,8 @@ class Tiles(torch.utils.data.Dataset[dict[str, Tensor]]):
 def build(backbone: Backbone, config: OptimisationConfig, steps: int) -> StepModule:
     torch.manual_seed(0)
     model = GoPT(backbone, GoptConfig(classes=7, hidden=128, upscale=8))
-    plan = Plan(steps, 1, steps + 1, steps + 1, config.learning_rate)
+    assert config.batch is not None
+    plan = Plan(steps, 1, steps + 1, steps + 1, config.learning_rate, batch=config.batch, passes=1)
     loss = SegmentationLoss("cross_entropy")
     return StepModule(model, Normaliser(INFOS), loss, plan, batch=config.batch).train()
 

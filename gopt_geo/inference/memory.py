@@ -13,7 +13,6 @@ from gopt_geo.errors import DeviceMemoryError, GoptGeoError
 from gopt_geo.grid import Window
 from gopt_geo.inference.blend import EMIT_BYTES, EMIT_ROWS
 from gopt_geo.inference.tiles import LOOKAHEAD
-from gopt_geo.wording import counted
 
 __all__ = ["STRIP", "MemoryNeed", "column_strips", "memory_errors", "ran_out_of_memory"]
 
@@ -119,6 +118,6 @@ def memory_errors(device: torch.device, tile_size: int, batch_size: int | Callab
         size = batch_size if isinstance(batch_size, int) else batch_size()
         raise DeviceMemoryError(
             f"device {device}",
-            f"out of memory with batches of {counted(size, 'tile')} of {tile_size} x {tile_size} pixels",
+            f"out of memory with batches of {size} tile{'s' * (size > 1)} of {tile_size} x {tile_size} pixels",
             f"lower {'--batch-size or ' * (size > 1)}--tile-size, or set a ceiling with --max-memory",
         ) from error

@@ -360,7 +360,7 @@ def test_init_writes_a_file_that_trains(api: Recorder, tmp_path: Path) -> None:
     found = run("init", "--optical", "o.tif", "--sar", "s.tif", "--labels", "l.gpkg", "--class-field", "kind")
     assert (found.exit_code, found.stdout, found.stderr) == (0, "gopt-geo.yaml\n", "")
     text = (tmp_path / "gopt-geo.yaml").read_text()
-    assert "\n  # batch: 8 # " in text
+    assert "\n  # batch: null # " in text
     assert run("train", "--aoi", "aoi.geojson").exit_code == 0
     scene = SceneConfig(optical="o.tif", sar="s.tif", labels="l.gpkg", class_field="kind", aoi="aoi.geojson")
     assert api.calls[0][1] == TrainConfig(scene=scene, output="runs/first")

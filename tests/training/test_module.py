@@ -71,7 +71,7 @@ class Tiles(torch.utils.data.Dataset[dict[str, Tensor]]):
 def trained(backbone: Backbone, steps: int, accumulate: int = 1, start: int = 0, **changes: Any) -> tuple[GoPT, Tiles]:
     torch.manual_seed(0)
     model = GoPT(backbone, GoptConfig(classes=3, rank=4, hidden=8, groups=4))
-    plan = Plan(steps, 1, steps, steps, rate=1e-2)
+    plan = Plan(steps, 1, steps, steps, rate=1e-2, batch=4, passes=accumulate)
     config = OptimisationConfig(batch=4, steps=steps, accumulate=accumulate, accelerator="cpu", workers=0)
     weights = torch.tensor([1.0, 2.0, 0.5])
     module = StepModule(
@@ -126,7 +126,8 @@ def test_batches_leave_out_what_is_true_everywhere() -> None:
 
 def test_decay_is_on_matrices_alone(tiny_backbone: Backbone) -> None:
     model = GoPT(tiny_backbone, GoptConfig(classes=3, rank=4, hidden=8, groups=4))
-    module = StepModule(model, Normaliser(INFOS), SegmentationLoss("cross_entropy"), Plan(1, 0, 1, 1, 1e-3), batch=1)
+    plan = Plan(1, 0, 1, 1, 1e-3, batch=1, passes=1)
+    module = StepModule(model, Normaliser(INFOS), SegmentationLoss("cross_entropy"), plan, batch=1)
     decayed, others = module.configure_optimizers().param_groups
     assert decayed["weight_decay"] == 0.01
     assert others["weight_decay"] == 0
