@@ -65,7 +65,7 @@ def build(backbone: Backbone, config: OptimisationConfig, steps: int) -> StepMod
     assert config.batch is not None
     plan = Plan(steps, 1, steps + 1, steps + 1, config.learning_rate, batch=config.batch, passes=1)
     loss = SegmentationLoss("cross_entropy")
-    return StepModule(model, Normaliser(INFOS), loss, plan, batch=config.batch).train()
+    return StepModule(model, Normaliser(INFOS), loss, plan).train()
 
 
 def through_the_trainer(backbone: Backbone, config: OptimisationConfig, tiles: Tiles, steps: int) -> list[float]:

@@ -50,7 +50,7 @@ class Collate:
 class StepModule(pl.LightningModule):
     """The model with its loss, optimiser and rate; the backbone is frozen.
 
-    A batch is a whole optimiser step. It is forwarded in ``accumulate`` parts, and its loss is the mean over the
+    A batch is a whole optimiser step. It is forwarded in the plan's ``passes``, and its loss is the mean over the
     labelled pixels of all parts and all processes: parts and processes change memory and speed, not the result.
 
     Parameters
@@ -62,9 +62,7 @@ class StepModule(pl.LightningModule):
     loss
         To minimise.
     plan
-        Steps and rates.
-    batch, accumulate
-        Tiles of a step in this process, and forward passes that they are divided into.
+        Steps and rates, tiles of a step in this process, and forward passes that they are divided into.
     decay, clip
         Weight decay, on matrices alone; largest norm of the gradients, or None.
     seed
@@ -89,8 +87,6 @@ class StepModule(pl.LightningModule):
         loss: SegmentationLoss,
         plan: Plan,
         *,
-        batch: int,
-        accumulate: int = 1,
         decay: float = 0.01,
         clip: float | None = 1.0,
         seed: int = 0,
@@ -98,7 +94,6 @@ class StepModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model, self.normaliser, self.loss, self.plan = model, normaliser, loss, plan
-        self.batch, self.accumulate = batch, accumulate
         self.decay, self.clip, self.seed = decay, clip, seed
         self.done = 0
         self.stop_asked = self.stop_agreed = False
@@ -125,10 +120,10 @@ class StepModule(pl.LightningModule):
         images = self.normaliser(batch)
         valid = {name: batch[key] for name in images if (key := f"validity_{name}") in batch}
         total = self._over_processes(self.loss.weight(batch["mask"]))
-        first = step_samples(self.done, self.batch, self.global_rank, self.trainer.world_size)[0]
+        first = step_samples(self.done, self.plan.batch, self.global_rank, self.trainer.world_size)[0]
         optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=total.device)
-        parts = torch.arange(len(batch["mask"])).tensor_split(min(self.accumulate, len(batch["mask"])))
+        parts = torch.arange(len(batch["mask"])).tensor_split(min(self.plan.passes, len(batch["mask"])))
         for number, part in enumerate(parts):
             tiles = slice(int(part[0]), int(part[-1]) + 1)
             torch.manual_seed(noise_seed(self.seed, first + tiles.start))

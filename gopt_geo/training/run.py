@@ -252,8 +252,6 @@ class _Run:
             Normaliser(setup.meta.modalities),
             loss,
             setup.plan,
-            batch=setup.plan.batch,
-            accumulate=setup.plan.passes,
             decay=config.weight_decay,
             clip=config.clip,
             seed=config.seed,

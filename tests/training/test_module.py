@@ -74,9 +74,7 @@ def trained(backbone: Backbone, steps: int, accumulate: int = 1, start: int = 0,
     plan = Plan(steps, 1, steps, steps, rate=1e-2, batch=4, passes=accumulate)
     config = OptimisationConfig(batch=4, steps=steps, accumulate=accumulate, accelerator="cpu", workers=0)
     weights = torch.tensor([1.0, 2.0, 0.5])
-    module = StepModule(
-        model, Normaliser(INFOS), SegmentationLoss("cross_entropy", weights), plan, batch=4, accumulate=accumulate
-    ).train()
+    module = StepModule(model, Normaliser(INFOS), SegmentationLoss("cross_entropy", weights), plan).train()
     for part in model.modules():  # their draws differ between four tiles and twice two
         if isinstance(part, ClassAwareUniModalPrompter):
             part.eval()
@@ -127,7 +125,7 @@ def test_batches_leave_out_what_is_true_everywhere() -> None:
 def test_decay_is_on_matrices_alone(tiny_backbone: Backbone) -> None:
     model = GoPT(tiny_backbone, GoptConfig(classes=3, rank=4, hidden=8, groups=4))
     plan = Plan(1, 0, 1, 1, 1e-3, batch=1, passes=1)
-    module = StepModule(model, Normaliser(INFOS), SegmentationLoss("cross_entropy"), plan, batch=1)
+    module = StepModule(model, Normaliser(INFOS), SegmentationLoss("cross_entropy"), plan)
     decayed, others = module.configure_optimizers().param_groups
     assert decayed["weight_decay"] == 0.01
     assert others["weight_decay"] == 0
