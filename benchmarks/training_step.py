@@ -73,7 +73,11 @@ def through_the_trainer(backbone: Backbone, config: OptimisationConfig, tiles: T
     module, ends = build(backbone, config, steps), [0.0]
     device = torch.device(config.accelerator if config.accelerator == "cpu" else "cuda")
     deeds = Deeds(
-        lambda: {"val_miou": 0.0}, lambda _: None, lambda *_: None, lambda _: ends.append(time.perf_counter())
+        lambda: {"val_miou": 0.0},
+        lambda _: None,
+        lambda *_: None,
+        lambda _: ends.append(time.perf_counter()),
+        "the benchmark",
     )
     with StopSignals(module) as signals, quiet():
         supervisor = Supervisor(module, Standing(), deeds, signals)
