@@ -142,14 +142,16 @@ class OpenedMosaic:
             return None
         return Acquired(min(a.first for a in known), max(a.last for a in known), known[0].origin)
 
-    def align(self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None) -> MosaicSource:
+    def align(self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None, by_window: bool = False) -> MosaicSource:
         """Bring all rasters onto the scene grid; each has a cache of its own."""
         self._check_masks(grid)
         parts = []
         for raster in self.rasters:
-            source = raster.align(grid, by_pixel=by_pixel, cache_bytes=cache_bytes)
+            source = raster.align(grid, by_pixel=by_pixel, cache_bytes=cache_bytes, by_window=by_window)
             mask = raster.mask
-            clouds = None if mask is None else AlignedSource(mask, grid, "nearest", cache_bytes=cache_bytes)
+            clouds = None
+            if mask is not None:
+                clouds = AlignedSource(mask, grid, "nearest", cache_bytes=cache_bytes, by_window=by_window)
             parts.append((source, clouds))
         return MosaicSource(parts, self.grid)
 

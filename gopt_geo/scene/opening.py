@@ -111,7 +111,9 @@ class Opened:
         """The same: what lies on several grids of its own is `gopt_geo.scene.mosaicking.OpenedMosaic`."""
         return (self.grid,)
 
-    def align(self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None) -> AlignedSource | JoinedSource:
+    def align(
+        self, grid: GeoBox, *, by_pixel: bool, cache_bytes: int | None, by_window: bool = False
+    ) -> AlignedSource | JoinedSource:
         """Bring the source onto the scene grid; each group of bands takes its share of the cache."""
         total = sum(source.count for source, _ in self.parts)
         aligned = []
@@ -120,7 +122,11 @@ class Opened:
             if self.mask is not None and not by_pixel and whole_pixel_offset(grid, source.grid) is None:
                 clouds = AlignedSource(self.mask, source.grid, "nearest", cache_bytes=_MASK_BYTES)
                 source, share = ClearSource(source, clouds), None if share is None else max(share - _MASK_BYTES, 0)
-            aligned.append(AlignedSource(source, grid, radiometry=radiometry, by_pixel=by_pixel, cache_bytes=share))
+            aligned.append(
+                AlignedSource(
+                    source, grid, radiometry=radiometry, by_pixel=by_pixel, cache_bytes=share, by_window=by_window
+                )
+            )
         in_place = len(aligned) == 1 and self.order == tuple(range(total))
         return aligned[0] if in_place else JoinedSource(aligned, self.order)
 

@@ -160,6 +160,7 @@ def open_scene(
     crs: str | None = None,
     pixel_grid: bool = False,
     cache_bytes: int | None = None,
+    by_window: bool = False,
     shifts: Mapping[str, tuple[float, float]] | None = None,
 ) -> Scene:
     """Open sources and bring them onto one grid.
@@ -185,6 +186,9 @@ def open_scene(
         Ignore georeferencing: all shapes must be equal, pixels are laid upon each other, the grid has no CRS.
     cache_bytes
         Bound of each source's block cache; None suits reading row by row.
+    by_window
+        Make each window by itself, and keep nothing: cheaper where a few small windows are read. What is warped may
+        then differ within the warp's tolerance from what is read otherwise.
     shifts
         By modality, how far its content lies from where it belongs, in pixels of the optical source, right and down:
         its grid is moved back before the one warp.
@@ -219,10 +223,15 @@ def open_scene(
         sources: dict[str, _Source] = {}
         masks: dict[str, AlignedSource] = {}
         for name, entry in opened.items():
-            sources[name] = entry.align(scene_grid, by_pixel=pixel_grid, cache_bytes=cache_bytes)
+            sources[name] = entry.align(scene_grid, by_pixel=pixel_grid, cache_bytes=cache_bytes, by_window=by_window)
             if entry.mask is not None:
                 masks[name] = AlignedSource(
-                    entry.mask, scene_grid, "nearest", by_pixel=pixel_grid, cache_bytes=cache_bytes
+                    entry.mask,
+                    scene_grid,
+                    "nearest",
+                    by_pixel=pixel_grid,
+                    cache_bytes=cache_bytes,
+                    by_window=by_window,
                 )
         for aligned in (*sources.values(), *masks.values()):
             notices += [aligned.notice] if aligned.notice else []

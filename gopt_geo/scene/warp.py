@@ -66,6 +66,9 @@ class AlignedSource:
     cache_bytes
         Bound of the cache of blocks; None keeps two rows of blocks (at most 512 MiB), which suits reading
         row by row.
+    by_window
+        Make each window by itself instead of out of blocks, and keep nothing: a few small windows then cost no more
+        than their own pixels. Where they are warped, a pixel depends on its window, within the tolerance below.
 
     Raises
     ------
@@ -90,10 +93,11 @@ class AlignedSource:
         radiometry: Radiometry | None = None,
         by_pixel: bool = False,
         cache_bytes: int | None = None,
+        by_window: bool = False,
     ) -> None:
         self.source, self.grid, self.resampling = source, grid, Resampling[resampling]
         self.count: int = source.count
-        self._radiometry = radiometry
+        self._radiometry, self._by_window = radiometry, by_window
         control = None if by_pixel else source.control
         aligned = by_pixel or control is None
         self.offset = (0, 0) if by_pixel else whole_pixel_offset(grid, source.grid) if aligned else None
@@ -114,6 +118,7 @@ class AlignedSource:
             "radiometry": radiometry,
             "by_pixel": by_pixel,
             "cache_bytes": cache_bytes,
+            "by_window": by_window,
         }
 
     @property
@@ -162,9 +167,8 @@ class AlignedSource:
             If the file's bytes are damaged.
         """
         inside = window.clip(self.grid.shape)
-        if self.cache.capacity == 0 and inside == window and self._is_block(window):
-            alone = self._produce(window)  # nobody else holds it
-            return alone if alone is not None else self._zeros(window)
+        if self._by_window or (self.cache.capacity == 0 and inside == window and self._is_block(window)):
+            return self._alone(window, inside)
         blocks = [] if inside is None else [(key, self._block(key)) for key in lattice(inside, BLOCK)]
         if inside != window or any(block is None for _, block in blocks):
             values, valid = self._zeros(window)
@@ -179,6 +183,17 @@ class AlignedSource:
             to_rows, to_cols = part.slices_in(window)
             values[:, to_rows, to_cols] = block[0][:, rows, cols]
             valid[to_rows, to_cols] = block[1][rows, cols]
+        return values, valid
+
+    def _alone(self, window: Window, inside: Window | None) -> Block:
+        """Make a window, of which `inside` lies on the grid, by itself; nobody else holds it."""
+        made = None if inside is None else self._produce(inside)
+        if inside == window and made is not None:
+            return made
+        values, valid = self._zeros(window)
+        if inside is not None and made is not None:
+            rows, cols = inside.slices_in(window)
+            values[:, rows, cols], valid[rows, cols] = made
         return values, valid
 
     def blank(self, window: Window) -> bool:

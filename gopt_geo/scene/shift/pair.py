@@ -18,7 +18,6 @@ from gopt_geo.scene.shift.estimate import ShiftEstimate, estimate_shift
 __all__ = ["PairShift", "estimate_pair"]
 
 _COARSER = 1.5  # times; from here on the finer of two rasters is looked at in pixels of the coarser
-_CACHE_BYTES = 32 << 20  # a source; templates are read once, and only neighbours share blocks
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _opened(
 ) -> Iterator[Scene]:
     """Open both on the optical lattice, coarsened where SAR's pixels are larger, where they share ground."""
     both = {name: auxiliary}
-    with open_scene(optical, both, extent="intersection", pixel_grid=pixel_grid, cache_bytes=_CACHE_BYTES) as scene:
+    with open_scene(optical, both, extent="intersection", pixel_grid=pixel_grid, by_window=True) as scene:
         ratio = math.nan if pixel_grid else pixel_size_m(scene.source_grids[name]) / pixel_size_m(scene.grid)
         coarser = math.isfinite(ratio) and ratio > _COARSER
         if not coarser and part is None:
@@ -115,7 +114,7 @@ def _opened(
             return
         grid = scene.grid if part is None else part(scene.grid)
         grid = _coarsened(grid, ratio) if coarser else grid
-    with open_scene(optical, both, grid=grid, cache_bytes=_CACHE_BYTES) as scene:
+    with open_scene(optical, both, grid=grid, by_window=True) as scene:
         yield scene
 
 
