@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gopt_geo.aoi import AoiMask
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import Window, lattice
-from gopt_geo.inference import BlendedRows, RunReport, TileProgress, most_likely
+from gopt_geo.inference import BlendedRows, LikelyRows, RunReport, TileProgress
 from gopt_geo.openmap import OpenMap
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.preview import preview as draw_preview
@@ -127,8 +127,8 @@ class Targets:
         return cls(tuple(rasters), tuple(vectors), percent, picture, shares)
 
 
-def map_rows(rows: BlendedRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Class values and confidence in percent of blended rows, both uint8 [h, w]; nodata where nothing was valid.
+def map_rows(rows: LikelyRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Class values and confidence in percent of rows, both uint8 [h, w]; nodata where nothing was valid.
 
     Parameters
     ----------
@@ -139,9 +139,8 @@ def map_rows(rows: BlendedRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.u
     """
     if not rows.valid.any():
         return np.full(rows.valid.shape, NODATA, np.uint8), np.full(rows.valid.shape, NODATA, np.uint8)
-    index, largest = most_likely(rows.probabilities)
-    classes = values[index]
-    confidence = np.rint(100 * largest.clip(0, 1)).astype(np.uint8)
+    classes = values[rows.index]
+    confidence = np.rint(100 * rows.largest.clip(0, 1)).astype(np.uint8)
     nodata = np.uint8(NODATA)
     return np.where(rows.valid, classes, nodata), np.where(rows.valid, confidence, nodata)
 
@@ -166,14 +165,18 @@ class MappedRows:
     probabilities: NDArray[np.float32] | None
 
 
-Rows = Callable[["OpenMap", Callable[[MappedRows], None], int, Callable[[Progress], None] | None], RunReport]
-"""Hands all rows of a map to a sink that holds so many bytes, and tells progress; `run_model` is the usual one."""
+Rows = Callable[["OpenMap", Callable[[MappedRows], None], int, bool, Callable[[Progress], None] | None], RunReport]
+"""Hands all rows of a map to a sink that holds so many bytes and takes probabilities or not, and tells progress.
+
+`run_model` is the usual one.
+"""
 
 
 def run_model(
     opened: OpenMap,
     sink: Callable[[MappedRows], None],
     held: int,
+    probabilities: bool,
     progress: Callable[[Progress], None] | None,
     *,
     window: Window | None = None,
@@ -183,11 +186,16 @@ def run_model(
     area = opened.window if window is None else window
     tick = None if progress is None else in_pixels(progress, area.height * area.width)
 
-    def take(rows: BlendedRows) -> None:
-        sink(MappedRows(rows.window, *map_rows(rows, values), rows.probabilities))
+    def take(rows: LikelyRows) -> None:
+        sink(MappedRows(rows.window, *map_rows(rows, values), None))
+
+    def take_all(rows: BlendedRows) -> None:
+        sink(MappedRows(rows.window, *map_rows(rows.likely(), values), rows.probabilities))
 
     opened = replace(opened, options=replace(opened.options, write_ahead=_WRITE_AHEAD))
-    return opened.run(take, window=area, held=held, progress=tick)
+    if probabilities:
+        return opened.run(take_all, window=area, held=held, progress=tick)
+    return opened.run(likely_sink=take, window=area, held=held, progress=tick)
 
 
 def write_map(
@@ -236,7 +244,8 @@ def write_map(
                 shares.write(place, made.probabilities, made.classes != NODATA)
 
         buffers = (1 + (targets.confidence is not None)) * BLOCK * opened.scene.shape[1]
-        report = rows(opened, sink, buffers + (0 if shares is None else shares.memory), progress)
+        held = buffers + (0 if shares is None else shares.memory)
+        report = rows(opened, sink, held, shares is not None, progress)
         writer.finish()
         if shares is not None:
             shares.finish()

@@ -159,7 +159,7 @@ class _Run:
             self._put_last(error)
 
     def _take(self, rows: BlendedRows) -> None:
-        landcover, confidence = map_rows(rows, self._values)
+        landcover, confidence = map_rows(rows.likely(), self._values)
         window = rows.window.within(self._opened.window)
         self._put(MapRows(window, landcover, confidence, rows.probabilities, rows.valid))
 

@@ -20,7 +20,7 @@ from gopt_geo.ceiling import (
     resident_memory,
 )
 from gopt_geo.grid import GeoBox, Window, crop
-from gopt_geo.inference import BlendedRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
+from gopt_geo.inference import BlendedRows, LikelyRows, RunReport, TileModel, TileOptions, TileProgress, run_tiles
 from gopt_geo.inference.augmented import AugmentedModel, augmented_memory
 from gopt_geo.inference.batchsize import choose_batch_size
 from gopt_geo.inference.execution import Execution
@@ -99,8 +99,9 @@ class OpenMap:
 
     def run(
         self,
-        sink: Callable[[BlendedRows], None],
+        sink: Callable[[BlendedRows], None] | None = None,
         *,
+        likely_sink: Callable[[LikelyRows], None] | None = None,
         window: Window | None = None,
         held: int = 0,
         progress: Callable[[TileProgress], None] | None = None,
@@ -111,6 +112,8 @@ class OpenMap:
         ----------
         sink
             Takes the rows.
+        likely_sink
+            Takes rows of the most likely classes alone, in place of `sink`.
         window
             Part of the scene grid; else all that is mapped.
         held
@@ -130,6 +133,7 @@ class OpenMap:
                 window=window if window is not None else self.window,
                 wanted=wanted,
                 sink=sink,
+                likely_sink=likely_sink,
                 progress=progress,
             )
 

@@ -114,5 +114,5 @@ def _encode(setting: Setting) -> None:
 def _write(writer: LandCoverWriter, block: NDArray[np.uint8], row: int, values: NDArray[np.uint8]) -> None:
     window = Window(row, 0, *block.shape)
     shares = (block[None] == values[:, None, None]).astype(np.float32)
-    mapped, _ = map_rows(BlendedRows(window, shares, np.ones(block.shape, bool)), values)
+    mapped, _ = map_rows(BlendedRows(window, shares, np.ones(block.shape, bool)).likely(), values)
     writer.write(window, mapped)

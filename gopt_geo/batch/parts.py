@@ -131,7 +131,7 @@ class PartFolder:
                     assert rows.probabilities is not None
                     arrays["probabilities"][:, *at] = rows.probabilities
 
-            report = run(opened, sink, 0, None, window=window)
+            report = run(opened, sink, 0, self._probabilities, None, window=window)
             for array in arrays.values():
                 array.flush()
             told = vars(report) | {"pixels": window.height * window.width}

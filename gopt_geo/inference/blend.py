@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -16,7 +16,16 @@ from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import Window
 from gopt_geo.inference.tiles import TilePlan
 
-__all__ = ["BandAccumulator", "BlendKind", "BlendedRows", "axis_weights", "blend_window", "emit_rows", "most_likely"]
+__all__ = [
+    "BandAccumulator",
+    "BlendKind",
+    "BlendedRows",
+    "LikelyRows",
+    "axis_weights",
+    "blend_window",
+    "emit_rows",
+    "most_likely",
+]
 
 BlendKind = Literal["hann", "linear", "gaussian", "none"]
 FLOOR = 1e-3
@@ -45,6 +54,42 @@ class BlendedRows:
     probabilities: NDArray[np.float32]
     valid: NDArray[np.bool_]
 
+    def within(self, asked: NDArray[np.bool_]) -> BlendedRows:
+        """Return these rows, valid only where `asked`, bool [h, w]; the probabilities elsewhere become 0."""
+        self.probabilities[:, ~asked] = 0
+        return replace(self, valid=self.valid & asked)
+
+    def likely(self) -> LikelyRows:
+        """Return these rows with the most likely class alone."""
+        return LikelyRows(self.window, *most_likely(self.probabilities), self.valid)
+
+
+@dataclass(frozen=True)
+class LikelyRows:
+    """Finished pixels of the scene as `BlendedRows`, with the most likely class alone.
+
+    Parameters
+    ----------
+    window
+        Where the pixels lie on the scene grid.
+    index
+        uint8 [h, w], the place of the class of the largest probability, the first of equals; 0 where `valid` is False.
+    largest
+        float32 [h, w], that probability; 0 where `valid` is False.
+    valid
+        bool [h, w], True where at least one modality carries data.
+    """
+
+    window: Window
+    index: NDArray[np.uint8]
+    largest: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+    def within(self, asked: NDArray[np.bool_]) -> LikelyRows:
+        """Return these rows, valid only where `asked`, bool [h, w]; all else there becomes 0."""
+        self.index[~asked], self.largest[~asked] = 0, 0
+        return replace(self, valid=self.valid & asked)
+
 
 def emit_rows(classes: int, width: int) -> int:
     """Return how many rows are handed on at once, at least 1."""
@@ -71,6 +116,18 @@ def most_likely(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], 
         before &= plane != largest
         index += before.view(np.uint8)
     return index, largest
+
+
+def _most_likely_of(sums: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return what `most_likely` does, found where the sums [K, h, w] are: five bytes a pixel leave a GPU."""
+    if sums.device.type == "cpu":
+        return most_likely(sums.numpy())
+    largest = sums.amax(dim=0)
+    index, before = torch.zeros_like(largest, dtype=torch.uint8), torch.ones_like(largest, dtype=torch.bool)
+    for plane in sums[:-1]:
+        before &= plane != largest
+        index += before
+    return index.cpu().numpy(), largest.cpu().numpy()
 
 
 @lru_cache(maxsize=64)
@@ -161,7 +218,7 @@ def axis_weights(index: int, count: int, tile_size: int, overlap: int, kind: Ble
 class BandAccumulator:
     """Sums weighted tiles over one tile row of a window, and hands on the rows that no later tile touches.
 
-    Memory: float32 [K, tile_size, width of the window]; nothing grows with the window's height.
+    Memory: float32 [K, tile_size, width of the window] and one tile; nothing grows with the window's height.
 
     Parameters
     ----------
@@ -175,12 +232,24 @@ class BandAccumulator:
         Blending window.
     device
         Where the tiles' probabilities are, and are summed.
+    likely
+        Whether rows leave as `LikelyRows`.
     """
 
-    def __init__(self, plan: TilePlan, window: Window, classes: int, kind: BlendKind, device: torch.device) -> None:
-        self._plan, self._window, self._kind, self._device = plan, window, kind, device
+    def __init__(
+        self,
+        plan: TilePlan,
+        window: Window,
+        classes: int,
+        kind: BlendKind,
+        device: torch.device,
+        *,
+        likely: bool = False,
+    ) -> None:
+        self._plan, self._window, self._kind, self._device, self._likely = plan, window, kind, device, likely
         self._last = plan.touching(window)[0][-1]
         self._sum = torch.zeros((classes, plan.tile_size, window.width), device=device)
+        self._weighted = torch.empty((classes, plan.tile_size, plan.tile_size), device=device)
         self._valid = np.zeros((plan.tile_size, window.width), bool)
         self._emit = emit_rows(classes, window.width)
         self._filled = 0  # finished tile rows, counted down, after which the sums are 0 again
@@ -211,12 +280,14 @@ class BandAccumulator:
         weights = down.to(self._device)[:, None] * across[here].to(self._device)[None]
         # Two roundings, product and sum: a fused operation may round the tail of a row otherwise than its
         # body.
-        self._sum[:, :, there] += probabilities[:, :, here].float() * weights
+        part = self._weighted[:, :, : stop - first]
+        torch.mul(probabilities[:, :, here].float(), weights, out=part)
+        self._sum[:, :, there] += part
         self._filled = 2  # and the overlap with the next one
         inside = valid[:, here]  # the tile may hang over the scene on the right, the window never does
         self._valid[: inside.shape[0], there] |= inside
 
-    def finish(self, row: int) -> Iterator[BlendedRows]:
+    def finish(self, row: int) -> Iterator[BlendedRows | LikelyRows]:
         """Yield the rows that tile row `row` completes, top down, then make room for the next tile row."""
         top, stride, overlap = row * self._plan.stride, self._plan.stride, self._plan.overlap
         start = max(self._window.row, top)
@@ -231,12 +302,17 @@ class BandAccumulator:
         self._valid[:overlap] = self._valid[stride:]
         self._valid[overlap:] = False
 
-    def _rows(self, start: int, stop: int, top: int) -> BlendedRows:
+    def _rows(self, start: int, stop: int, top: int) -> BlendedRows | LikelyRows:
         window = Window(start, self._window.col, stop - start, self._window.width)
         valid = self._valid[start - top : stop - top].copy()
+        sums = self._sum[:, start - top : stop - top]
+        rows: BlendedRows | LikelyRows
         if not valid.any():  # of memory that is never written none is taken
-            return BlendedRows(window, np.zeros((len(self._sum), *window.shape), np.float32), valid)
-        probabilities = self._sum[:, start - top : stop - top].to("cpu", copy=True).numpy()
-        if not valid.all():
-            np.copyto(probabilities, np.float32(0), where=~valid)
-        return BlendedRows(window, probabilities, valid)
+            if self._likely:
+                return LikelyRows(window, np.zeros(valid.shape, np.uint8), np.zeros(valid.shape, np.float32), valid)
+            return BlendedRows(window, np.zeros((len(sums), *window.shape), np.float32), valid)
+        if self._likely:
+            rows = LikelyRows(window, *_most_likely_of(sums), valid)
+        else:
+            rows = BlendedRows(window, sums.to("cpu", copy=True).numpy(), valid)
+        return rows if valid.all() else rows.within(valid)

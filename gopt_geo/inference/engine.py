@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import Window
-from gopt_geo.inference.blend import BandAccumulator, BlendedRows, BlendKind, blend_window
+from gopt_geo.inference.blend import BandAccumulator, BlendedRows, BlendKind, LikelyRows, blend_window
 from gopt_geo.inference.forward import Forwarder, TileModel
 from gopt_geo.inference.heap import HeapTrimmer
 from gopt_geo.inference.memory import MemoryNeed, column_strips, memory_errors
@@ -20,7 +21,16 @@ from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, Watc
 from gopt_geo.inference.tiles import TilePlan
 from gopt_geo.inference.writing import RowWriter
 
-__all__ = ["BlendedRows", "BlockSource", "RunReport", "TileModel", "TileOptions", "TileProgress", "run_tiles"]
+__all__ = [
+    "BlendedRows",
+    "BlockSource",
+    "LikelyRows",
+    "RunReport",
+    "TileModel",
+    "TileOptions",
+    "TileProgress",
+    "run_tiles",
+]
 
 
 @dataclass(frozen=True)
@@ -150,12 +160,22 @@ def _strips(
     return column_strips(window, need, options.max_memory)
 
 
+def _one_of(
+    sink: Callable[[BlendedRows], None] | None, likely_sink: Callable[[LikelyRows], None] | None
+) -> Callable[[Any], None]:
+    """Return the sink that is given, which takes what will be made for it."""
+    given: list[Callable[[Any], None]] = [taker for taker in (sink, likely_sink) if taker is not None]
+    if len(given) != 1:
+        raise ValueError("give either a sink or a likely_sink")
+    return given[0]
+
+
 def _blend(
     plan: TilePlan,
     strips: Sequence[Window],
     results: Iterator[tuple[TileData, Tensor | None]],
     new_band: Callable[[Window], BandAccumulator],
-    sink: Callable[[BlendedRows], None],
+    sink: Callable[[BlendedRows | LikelyRows], None],
     tick: Callable[[TileData], None],
 ) -> None:
     """Sum the results strip by strip, tile row by tile row; empty each row into the sink when complete."""
@@ -181,7 +201,8 @@ def run_tiles(
     *,
     window: Window | None = None,
     wanted: Wanted | None = None,
-    sink: Callable[[BlendedRows], None],
+    sink: Callable[[BlendedRows], None] | None = None,
+    likely_sink: Callable[[LikelyRows], None] | None = None,
     progress: Callable[[TileProgress], None] | None = None,
 ) -> RunReport:
     """Run a model over a scene, or over a window of it, and hand the blended rows to `sink`.
@@ -208,6 +229,9 @@ def run_tiles(
     sink
         Called with each finished `BlendedRows`, in order: in this thread, or with `TileOptions.write_ahead` in one of
         its own. All calls have ended when this function does.
+    likely_sink
+        Takes the place of `sink` where the most likely classes are enough: the probabilities of all are then neither
+        copied nor moved off the device.
     progress
         Called in this thread after each tile.
 
@@ -222,11 +246,14 @@ def run_tiles(
         finite.
     DeviceMemoryError
         If memory runs out.
+    ValueError
+        If there isn't exactly one sink.
     Exception
         Whatever the source, the model or the sink raises, KeyboardInterrupt included: all threads have ended
         by then.
     """
     begin = time.perf_counter()
+    take = _one_of(sink, likely_sink)
     plan = TilePlan(source.shape, options.tile_size, options.overlap)
     inside = (window or Window(0, 0, *source.shape)).clip(source.shape)
     if inside is None:
@@ -250,18 +277,18 @@ def run_tiles(
             if progress is not None:
                 progress(TileProgress(done, total, done - skipped, time.perf_counter() - begin))
 
-        def deliver(finished: BlendedRows) -> None:
+        def deliver(finished: BlendedRows | LikelyRows) -> None:
             nonlocal asked
             if wanted is None:
                 asked += finished.valid.size
-                return sink(finished)
+                return take(finished)
             inside = wanted(finished.window)
             asked += int(inside.sum())
-            finished.probabilities[:, ~inside] = 0
-            return sink(replace(finished, valid=finished.valid & inside))
+            return take(finished.within(inside))
 
         def new_band(strip: Window) -> BandAccumulator:
-            return BandAccumulator(plan, strip, model.num_classes, options.blend, device)
+            likely = likely_sink is not None
+            return BandAccumulator(plan, strip, model.num_classes, options.blend, device, likely=likely)
 
         tiles = read_tiles(
             source,

@@ -92,7 +92,10 @@ class PackModel:
         with self.execution.autocast():
             logits = self.network(images, masks) if groupings is None else self.model(images, masks, groupings)
         # Outside of what is compiled: the result is no memory of a CUDA graph, which the next tiles overwrite.
-        return torch.softmax(logits.float() / self._temperature, dim=1)
+        logits = logits.float()
+        if self._temperature != 1:
+            logits = logits.div_(self._temperature)  # nobody else holds them
+        return torch.softmax(logits, dim=1)
 
     def warm_up(self, modalities: Sequence[str], batch_size: int, edges: Sequence[int] | None = None) -> None:
         """Compile, record and load what the first batches would else have to; `warm_up_seconds` adds up what it took.

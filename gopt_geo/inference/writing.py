@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from types import TracebackType
 
-from gopt_geo.inference.blend import BlendedRows
+from gopt_geo.inference.blend import BlendedRows, LikelyRows
 
 __all__ = ["RowWriter"]
 
@@ -22,7 +22,7 @@ class RowWriter:
     Parameters
     ----------
     sink
-        Called with one `BlendedRows` at a time, in the order in which they were handed over.
+        Called with one `BlendedRows` or `LikelyRows` at a time, in the order in which they were handed over.
     ahead
         Rows that may wait or be in the sink's hands at a time; 0 calls the sink in the caller's thread.
 
@@ -32,15 +32,15 @@ class RowWriter:
         What the sink raised, of whatever kind: from the next call, from `check`, or on leaving.
     """
 
-    def __init__(self, sink: Callable[[BlendedRows], None], ahead: int) -> None:
+    def __init__(self, sink: Callable[[BlendedRows | LikelyRows], None], ahead: int) -> None:
         self._sink, self._ahead = sink, ahead
-        self._held: deque[BlendedRows] = deque()  # the first is in the sink's hands
+        self._held: deque[BlendedRows | LikelyRows] = deque()  # the first is in the sink's hands
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def __call__(self, rows: BlendedRows) -> None:
+    def __call__(self, rows: BlendedRows | LikelyRows) -> None:
         """Hand rows over; wait while as many as may are held."""
         if not self._ahead:
             self._sink(rows)

@@ -48,5 +48,5 @@ class Normaliser(nn.Module):
                 pixels = values[name]
                 with torch.autocast(pixels.device.type, enabled=False):
                     mixed = torch.einsum("dc,bchw->bdhw", self.get_buffer(f"{name}_channels"), pixels)
-                    images[name] = (mixed - self.get_buffer(f"{name}_mean")) / self.get_buffer(f"{name}_std")
+                    images[name] = mixed.sub_(self.get_buffer(f"{name}_mean")).div_(self.get_buffer(f"{name}_std"))
         return images

@@ -59,32 +59,33 @@ class Radiometry:
     def before_warp(
         self, values: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Apply the linear part to values [C, h, w]; pixels without positive power or beyond the limits become 0."""
+        """Apply the linear part to values [C, h, w]; pixels without positive power or beyond the limits become 0.
+
+        The values are overwritten: nobody else may hold them.
+        """
         for missing in self.missing:
             valid = valid & (values != np.float32(missing)).all(axis=0)
         if any(scale != 1 for scale in self.scale) or any(offset != 0 for offset in self.offset):
-            values = self._scaled(values)
+            self._scale_in_place(values)
         if self.before is not None:
             valid = valid & (values > 0).all(axis=0)
         if self.before == "square":
-            values = np.square(values)
+            np.square(values, out=values)
             valid = valid & np.isfinite(values).all(axis=0)
         if self.within is not None:
             low, high = (np.float32(limit) for limit in self.within)
             valid = valid & ((values >= low) & (values <= high)).all(axis=0)
         return _cleared(values, valid), valid
 
-    def _scaled(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return stored * scale + offset, in double precision; by rows, so that the doubles stay in the CPU's cache."""
-        result = np.empty(values.shape, np.float32)
+    def _scale_in_place(self, values: NDArray[np.float32]) -> None:
+        """Compute stored * scale + offset in double precision; by rows, so that the doubles stay in the CPU's cache."""
         rows = max(_AT_ONCE // max(values.shape[2], 1), 1)
-        for band, scale, offset, out in zip(values, self.scale, self.offset, result, strict=True):
+        for band, scale, offset in zip(values, self.scale, self.offset, strict=True):
             for row in range(0, len(band), rows):
                 part = np.multiply(band[row : row + rows], scale, dtype=np.float64)
                 if offset != 0:
                     part += offset
-                out[row : row + rows] = part
-        return result
+                band[row : row + rows] = part
 
     def after_warp(
         self, values: NDArray[np.float32], valid: NDArray[np.bool_]

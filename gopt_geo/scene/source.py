@@ -51,7 +51,10 @@ class PixelSource(Protocol):
     file_tags: Mapping[str, str]
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read a window, which may hang over the source's edges: values [C, h, w] and joint validity [h, w]."""
+        """Read a window, which may hang over the source's edges: values [C, h, w] and joint validity [h, w].
+
+        Both are new, the caller's to change.
+        """
         ...
 
     def close(self) -> None:

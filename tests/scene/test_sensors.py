@@ -154,7 +154,7 @@ def test_what_a_landsat_file_holds(numbers) -> None:
     source = SimpleNamespace(name="x", dtype=np.dtype("uint16"), count=1, tags=(BandTags(1.0, 0.0, ""),))
     plan, _ = plan_radiometry(source, None, "reflectance", "--optical-units", sensor("landsat-8-9-l2"))  # type: ignore[arg-type]
     stored = np.array([[numbers]], np.float32)
-    values, valid = plan.before_warp(stored, np.ones((1, len(numbers)), bool))
+    values, valid = plan.before_warp(stored.copy(), np.ones((1, len(numbers)), bool))
     assert valid[0].tolist() == [7273 <= n <= 43636 for n in numbers]
     np.testing.assert_allclose(values[0, valid], stored[0, valid] * 2.75e-5 - 0.2, rtol=1e-6, atol=1e-8)
 
