@@ -25,6 +25,8 @@ from rich.console import Console
 from speed import endtoend, exact, reduced, stages
 from speed.setting import Setting
 
+from gopt_geo.inference.reading import usual_readers
+
 SECTIONS: dict[str, Callable[[Setting], list[Section]]] = {
     "end-to-end": endtoend.measure_end_to_end,
     "half-empty": endtoend.measure_empty,
@@ -51,7 +53,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=4096, help="edge of the scenes in pixels")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of the model on a CPU")
-    parser.add_argument("--readers", type=int, default=2)
+    parser.add_argument("--readers", type=int, help="reading threads; else as predict takes")
     parser.add_argument("--model", choices=["vit-t", "vit-s", "vit-b"], default="vit-s")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--compile", action="store_true")
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
             model=given.model,
             precision=given.precision,
             compiled=given.compile,
-            readers=given.readers,
+            readers=given.readers if given.readers is not None else usual_readers(given.device),
             quick=given.quick,
         )
         return run_sections(SECTIONS, given.only, setting, machine(setting), given.json, console)

@@ -25,6 +25,7 @@ from gopt_geo.inference.augmented import SCALES, AugmentedModel, Symmetry
 from gopt_geo.inference.execution import Execution, PrecisionName
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
+from gopt_geo.inference.reading import usual_readers
 from gopt_geo.packs import Pack, PackMeta, load_model, read_pack
 from gopt_geo.paths import StrPath
 from gopt_geo.scalelimits import wrong_scale
@@ -308,7 +309,7 @@ def _tiles(
         tile_size=size,
         overlap=asked if asked is not None else max(0, min(meta.overlap, size // 2)),
         batch_size=batch_size if batch_size is not None else settings.evaluation.batch,
-        readers=2 if device.type == "cpu" else 4,
+        readers=usual_readers(device),
         device=device,
     )
 

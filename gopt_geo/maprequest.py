@@ -41,8 +41,11 @@ class MapOptions(SceneOptions, total=False):
         In pixels; else the pack's.
     batch_size
         Tiles a forward pass; ``auto``: what keeps the device busy and fits (`gopt_geo.inference.batchsize`).
-    blend, readers
-        Blending window, reading threads.
+    blend
+        Blending window.
+    readers
+        Reading threads; None: 1 on a CPU, which the model keeps busy, 4 on a GPU, and 2 at least where rasters are read
+        from servers.
     augment
         ``none``, ``flip`` or ``dihedral``: average each tile with its mirror image, or over all eight turns and mirror
         images.
@@ -70,7 +73,7 @@ class MapOptions(SceneOptions, total=False):
     overlap: int | None
     batch_size: int | Literal["auto"]
     blend: BlendKind
-    readers: int
+    readers: int | None
     augment: Symmetry
     scales: Sequence[float]
     max_memory: str | None
@@ -106,7 +109,7 @@ class MapRequest:
     overlap: int | None = None
     batch_size: int | Literal["auto"] = "auto"
     blend: BlendKind = "hann"
-    readers: int = 2
+    readers: int | None = None
     augment: Symmetry = "none"
     scales: tuple[float, ...] = (1.0,)
     max_memory: str | None = None

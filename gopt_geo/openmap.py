@@ -26,6 +26,7 @@ from gopt_geo.inference.batchsize import choose_batch_size
 from gopt_geo.inference.execution import Execution
 from gopt_geo.inference.memory import memory_errors
 from gopt_geo.inference.packmodel import PackModel
+from gopt_geo.inference.reading import usual_readers
 from gopt_geo.inference.tiles import TilePlan
 from gopt_geo.maprequest import MapRequest
 from gopt_geo.models.backbone import Backbone
@@ -262,10 +263,15 @@ def _options(request: MapRequest, meta: PackMeta, execution: Execution) -> TileO
         overlap=request.overlap if request.overlap is not None else max(0, min(meta.overlap, size // 2)),
         batch_size=1 if request.batch_size == "auto" else request.batch_size,
         blend=request.blend,
-        readers=request.readers,
+        readers=request.readers if request.readers is not None else _readers(request, execution),
         max_memory=parse_bytes(request.max_memory) if request.max_memory is not None else None,
         device=execution.device,
     )
+
+
+def _readers(request: MapRequest, execution: Execution) -> int:
+    """Return how many threads read where it isn't said: waiting for servers takes more than decoding."""
+    return max(usual_readers(execution.device), 2 if request.inputs.remote else 1)
 
 
 def _place(request: MapRequest, meta: PackMeta) -> Placement:

@@ -13,7 +13,7 @@ from gopt_geo.grid import pixel_size_m
 from gopt_geo.packs import Pack, PackMeta
 from gopt_geo.paths import StrPath
 from gopt_geo.scene import Scene, SourceSpec, open_scene
-from gopt_geo.scene.bandfiles import Source, input_files, input_name, read_item
+from gopt_geo.scene.bandfiles import Source, input_files, input_name, read_item, reads_urls
 from gopt_geo.scene.clouds import CloudKind, CloudMask
 from gopt_geo.scene.extent import Extent
 from gopt_geo.scene.mosaic import SceneMosaic
@@ -145,6 +145,11 @@ class SceneInputs:
         """The sources by modality."""
         given = {"optical": self.optical, "sar": self.sar}
         return {modality: source for modality, source in given.items() if source is not None}
+
+    @property
+    def remote(self) -> bool:
+        """Whether any of them is read from a server."""
+        return any(reads_urls(source) for source in self.sources.values())
 
     @property
     def count(self) -> int:

@@ -61,7 +61,7 @@ def compare(one: Pixels, other: Pixels) -> dict[str, float]:
 def measure(setting: Setting) -> list[Section]:
     """Compare each way of running with one: batch 4, two readers, whole."""
     pair = setting.real()
-    base = {"device": str(setting.device), "precision": "fp32", "batch_size": 4, "threads": 1}
+    base = {"device": str(setting.device), "precision": "fp32", "batch_size": 4, "threads": 1, "readers": 2}
     whole = map_of(pair, base)
     height, width = whole[1].shape
     named = f"{pair.optical.name} + {pair.sar.name}, {height} x {width}"

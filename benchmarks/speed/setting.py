@@ -45,7 +45,7 @@ class Setting:
     overlap: int = 64
     precision: str = "fp32"
     compiled: bool = False
-    readers: int = 2
+    readers: int = 1
     quick: bool = False
     files: ModelFiles | None = None
 

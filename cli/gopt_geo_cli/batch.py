@@ -153,7 +153,7 @@ def batch(
     blend: BlendOption = Blend.hann,
     augment: AugmentOption = Augment.none,
     scales: ScalesOption = "1",
-    readers: ReadersOption = 2,
+    readers: ReadersOption = None,
     max_memory: MaxMemoryOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = None,

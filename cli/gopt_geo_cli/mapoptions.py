@@ -106,7 +106,9 @@ AugmentOption = Annotated[
 ScalesOption = Annotated[
     str, typer.Option(metavar="S,S,...", help="Sizes of tiles that are averaged, such as 0.75,1,1.25.")
 ]
-ReadersOption = Annotated[int, typer.Option(help="Reading threads.")]
+ReadersOption = Annotated[
+    int | None, typer.Option(help="Reading threads; else 1 on a CPU, 4 on a GPU, and 2 at least for URLs.")
+]
 MaxMemoryOption = Annotated[
     str | None,
     typer.Option(help="Ceiling on memory, such as 2GB: wide scenes then run in column strips."),

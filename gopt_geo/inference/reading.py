@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gopt_geo.grid import Window
@@ -26,6 +27,7 @@ __all__ = [
     "WatchedSource",
     "read_tiles",
     "used_modalities",
+    "usual_readers",
 ]
 
 Wanted = Callable[[Window], NDArray[np.bool_]]
@@ -95,6 +97,14 @@ class TileData:
     valid: dict[str, NDArray[np.bool_]]
     any_valid: NDArray[np.bool_] | None
     complete: int = 0
+
+
+def usual_readers(device: torch.device) -> int:
+    """Return how many threads read fast enough for a model on a device.
+
+    On a CPU one does, and decodes no block of a file twice; each has a dataset handle, and so a cache, of its own.
+    """
+    return 1 if device.type == "cpu" else 4
 
 
 def used_modalities(wanted: tuple[str, ...], block: SceneBlock) -> list[str]:

@@ -30,6 +30,7 @@ __all__ = [
     "is_one_url",
     "names_item",
     "read_item",
+    "reads_urls",
     "source_name",
 ]
 
@@ -184,14 +185,23 @@ def _of_item(item: pystac.Item) -> tuple[BandFile, ...]:
 
 def input_files(path: Source) -> list[Path]:
     """Return the local files that a source is read from, for the check that no result replaces one."""
+    return [Path(file) for file in _all_files(path) if not is_remote(file)]
+
+
+def reads_urls(path: Source) -> bool:
+    """Return whether a source, or a part of it, is read from servers."""
+    return any(is_remote(file) for file in _all_files(path))
+
+
+def _all_files(path: Source) -> list[str]:
     if isinstance(path, SceneMosaic):
-        return [file for part in path for file in input_files(part)]
+        return [file for part in path for file in _all_files(part)]
     try:
         files = band_files(path)
     except SourceError:
         files = None  # opening it says what is wrong
     own = [str(path)] if isinstance(path, str | PathLike) else []
-    return [Path(file) for file in (*own, *(file.path for file in files or ())) if not is_remote(file)]
+    return [*own, *(file.path for file in files or ())]
 
 
 def input_name(path: Source) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.inference import TileOptions
+from gopt_geo.inference.reading import usual_readers
 from gopt_geo.models.backbone import DEMO_BACKBONE, Backbone
 from gopt_geo.models.config import GoptConfig
 from gopt_geo.models.gopt import GoPT
@@ -116,7 +117,7 @@ def set_up(config: TrainConfig, data: TrainingData, backbone: Backbone) -> Setup
         tile_size=tile,
         overlap=overlap,
         batch_size=config.evaluation.batch,
-        readers=1 if _on_cpu(device) else 4,
+        readers=usual_readers(device),
         device=device,
     )
     meta = PackMeta(

@@ -106,7 +106,7 @@ def test_predict_defaults(api: Recorder) -> None:
         "blend": "hann",
         "augment": "none",
         "scales": (1.0,),
-        "readers": 2,
+        "readers": None,
         "max_memory": None,
         "device": "auto",
         "precision": "auto",
