@@ -25,6 +25,7 @@ __all__ = [
     "blend_window",
     "emit_rows",
     "most_likely",
+    "most_likely_there",
 ]
 
 BlendKind = Literal["hann", "linear", "gaussian", "none"]
@@ -118,16 +119,14 @@ def most_likely(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], 
     return index, largest
 
 
-def _most_likely_of(sums: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return what `most_likely` does, found where the sums [K, h, w] are: five bytes a pixel leave a GPU."""
-    if sums.device.type == "cpu":
-        return most_likely(sums.numpy())
-    largest = sums.amax(dim=0)
+def most_likely_there(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `most_likely` does, on the device of the probabilities, float32 [K, h, w]."""
+    largest = probabilities.amax(dim=0)
     index, before = torch.zeros_like(largest, dtype=torch.uint8), torch.ones_like(largest, dtype=torch.bool)
-    for plane in sums[:-1]:
+    for plane in probabilities[:-1]:
         before &= plane != largest
         index += before
-    return index.cpu().numpy(), largest.cpu().numpy()
+    return index, largest
 
 
 @lru_cache(maxsize=64)
@@ -311,8 +310,11 @@ class BandAccumulator:
             if self._likely:
                 return LikelyRows(window, np.zeros(valid.shape, np.uint8), np.zeros(valid.shape, np.float32), valid)
             return BlendedRows(window, np.zeros((len(sums), *window.shape), np.float32), valid)
-        if self._likely:
-            rows = LikelyRows(window, *_most_likely_of(sums), valid)
+        if self._likely and self._device.type == "cpu":  # NumPy is quicker there
+            rows = LikelyRows(window, *most_likely(sums.numpy()), valid)
+        elif self._likely:  # five bytes a pixel leave a GPU
+            index, largest = most_likely_there(sums)
+            rows = LikelyRows(window, index.cpu().numpy(), largest.cpu().numpy(), valid)
         else:
             rows = BlendedRows(window, sums.to("cpu", copy=True).numpy(), valid)
         return rows if valid.all() else rows.within(valid)

@@ -9,8 +9,8 @@ from functools import cache
 
 __all__ = ["HeapTrimmer"]
 
-INTERVAL = 2.0
-"""Seconds from one time to the next; each takes about 0.01 s."""
+INTERVAL = 10.0
+"""Seconds from one time to the next; each takes about 0.03 s, most of it when the model asks for the memory again."""
 
 
 class HeapTrimmer:

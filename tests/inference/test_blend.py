@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gopt_geo.errors import GoptGeoError
-from gopt_geo.inference.blend import axis_weights, blend_window, most_likely
+from gopt_geo.inference.blend import axis_weights, blend_window, most_likely, most_likely_there
 from gopt_geo.inference.tiles import TilePlan
 
 KINDS = ("hann", "linear", "gaussian", "none")
@@ -95,6 +95,10 @@ def test_most_likely_is_argmax_and_max(classes, height, width, seed, levels):
     assert index.dtype == np.uint8
     np.testing.assert_array_equal(index, probabilities.argmax(axis=0))
     assert largest.tobytes() == probabilities.max(axis=0).tobytes()
+    there = most_likely_there(torch.from_numpy(probabilities))
+    assert (there[0].numpy() == index).all()
+    assert there[0].dtype == torch.uint8
+    assert there[1].numpy().tobytes() == largest.tobytes()
 
 
 def test_most_likely_counts_to_the_256th_class():

@@ -33,6 +33,7 @@ def test_gaps_between_what_is_held_go_back():
 
 def test_it_is_done_now_and_then(monkeypatch):
     times, done = iter([0.0, 1.0, 2.5, 3.0, 4.4, 4.6]), []
+    monkeypatch.setattr(heap, "INTERVAL", 2.0)
     monkeypatch.setattr(heap.time, "monotonic", lambda: next(times))
     monkeypatch.setattr(heap, "_malloc_trim", lambda: done.append)
     trim = HeapTrimmer()

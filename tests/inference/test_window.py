@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from gopt_geo.errors import GoptGeoError
 from gopt_geo.grid import Window
+from gopt_geo.inference import LikelyRows, TileOptions, run_tiles
 
 
 @contextmanager
@@ -160,3 +161,37 @@ def test_the_slot_of_a_tile_is_the_same_in_every_window(kit):
         part, _ = kit.run(source, model, window, **options)
         cut = (slice(None), slice(window.row, window.row_stop), slice(window.col, window.col_stop))
         assert (part.probabilities[cut] == canvas.probabilities[cut]).all()
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize("write_ahead", [0, 2])
+def test_likely_rows_are_those_of_the_probabilities(kit, write_ahead):
+    """The same classes, largest probabilities and validity as of rows with all of them, bit for bit."""
+    rng = np.random.default_rng(8)
+    shape = (300, 130)
+    valid = rng.uniform(size=shape) > 0.3
+    valid[:70] = False
+    source = kit.Source({"optical": np.round(rng.uniform(0, 1, (4, *shape)), 1)}, {"optical": valid})  # with equals
+    model = kit.copy_values(4)
+    options = TileOptions(tile_size=32, overlap=8, batch_size=2, write_ahead=write_ahead)
+    asked = rng.uniform(size=shape) > 0.4
+    for wanted in (None, lambda window: asked[window.slices_in(Window(0, 0, *shape))]):
+        found: dict[str, list] = {"all": [], "likely": []}
+        run_tiles(source, model, options, wanted=wanted, sink=found["all"].append)
+        run_tiles(source, model, options, wanted=wanted, likely_sink=found["likely"].append)
+        assert len(found["all"]) == len(found["likely"])
+        for rows, likely in zip(found["all"], found["likely"], strict=True):
+            assert isinstance(likely, LikelyRows)
+            expected = rows.likely()
+            assert likely.window == expected.window
+            for name in ("index", "largest", "valid"):
+                assert getattr(likely, name).tobytes() == getattr(expected, name).tobytes()
+            assert not likely.index[~likely.valid].any()
+            assert not likely.largest[~likely.valid].any()
+
+
+def test_either_sink_must_be_given(kit):
+    source, model = kit.Source({"optical": np.zeros((3, 40, 40))}), kit.copy_values(3)
+    for sinks in ({}, {"sink": print, "likely_sink": print}):
+        with pytest.raises(ValueError, match="either a sink or a likely_sink"):
+            run_tiles(source, model, TileOptions(tile_size=16, overlap=4), **sinks)

@@ -16,7 +16,7 @@ from gopt_geo.scene.arrays import ArrayScene
 from gopt_geo.scene.shift import ShiftEstimate, ShiftPoint, estimate_shift
 from gopt_geo.scene.shift.layout import place_templates, template_edge
 from gopt_geo.scene.shift.matching import Match, correlate, peak, similarity
-from gopt_geo.scene.shift.structure import DIRECTIONS, mirrored, structure
+from gopt_geo.scene.shift.structure import DIRECTIONS, MARGIN, directions_mirrored, structure
 from gopt_geo.simulate import SceneSpec, SimulatedScene, simulate_scene
 
 SIZE, BORDER = 256, 16
@@ -175,10 +175,11 @@ def test_templates_lie_inside_apart_and_are_no_more_than_asked_for(height: int, 
         assert all(one.intersect(other) is None for other in windows[:i])
 
 
-def test_on_large_scenes_a_template_costs_one_block() -> None:
+def test_on_large_scenes_a_template_costs_one_tile_of_a_file() -> None:
+    around = 12 + MARGIN
     for _, _, window in place_templates((10980, 10980), 64, 128):
-        assert window.row // 512 == (window.row_stop - 1) // 512
-        assert window.col // 512 == (window.col_stop - 1) // 512
+        assert (window.row - around) // 256 == (window.row_stop + around - 1) // 256
+        assert (window.col - around) // 256 == (window.col_stop + around - 1) // 256
 
 
 # --- structure and matching -----------------------------------------------------------------------------------------
@@ -193,7 +194,26 @@ def test_structure_of_a_mirrored_image_is_the_mirrored_structure() -> None:
     for axis in (1, 2):
         flipped, flipped_support = structure(np.flip(image, axis).copy(), np.flip(valid, axis - 1).copy(), 1.5)
         np.testing.assert_array_equal(flipped_support, np.flip(support, axis - 1))
-        np.testing.assert_allclose(flipped, mirrored(channels, axis), atol=1e-4)
+        np.testing.assert_allclose(flipped, np.flip(channels[directions_mirrored()], axis), atol=1e-4)
+
+
+@pytest.mark.brief
+@pytest.mark.parametrize("shape", [(40, 54), (41, 54), (48, 47)])
+def test_chance_is_the_fit_of_mirrored_images(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    image, valid = rng.normal(size=(1, *shape)).astype(np.float32), rng.uniform(size=shape) > 0.01
+    channels, support = structure(image, valid, 1.0)
+    template = channels[:, 4:-4, 4:-4].copy(), support[4:-4, 4:-4].copy()
+    chance = correlate(template, (channels, support), 4).mirrors
+    order = directions_mirrored()
+    images = [
+        (channels[order][:, :, ::-1], support[:, ::-1]),
+        (channels[order][:, ::-1], support[::-1]),
+        (channels[:, ::-1, ::-1], support[::-1, ::-1]),
+    ]
+    for found, mirrored in zip(chance, images, strict=True):
+        wanted = correlate(template, mirrored, 4).true
+        np.testing.assert_allclose(found, wanted, atol=2e-6 * np.abs(wanted).max())
 
 
 def test_structure_is_nothing_where_there_is_no_data() -> None:

@@ -193,6 +193,26 @@ def test_any_window_is_the_cut_of_the_whole(paths, name) -> None:
     whole.close()
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_window_by_itself_is_about_the_same(paths, name) -> None:
+    """Where nothing is warped the very same; else within the tolerance of the warp, which noise shows at its worst."""
+    whole, alone = (AlignedSource(RasterSource(paths[name]), SCENE, by_window=by_window) for by_window in (False, True))
+    for row, col, height, width in [(470, 480, 90, 70), (-40, 530, 168, 168), (100, 100, 128, 200), (900, 0, 9, 9)]:
+        window = Window(row, col, height, width)
+        (values, valid), (wanted, wanted_valid) = alone.read(window), whole.read(window)
+        assert values.shape == wanted.shape
+        assert not values[:, ~valid].any()
+        if whole.offset is not None:
+            assert values.tobytes() == wanted.tobytes()
+            assert valid.tobytes() == wanted_valid.tobytes()
+        assert (valid != wanted_valid).mean() < 0.01
+        both = valid & wanted_valid
+        assert np.abs(values - wanted)[:, both].max(initial=0) < 0.04
+    assert alone.cache.bytes == 0
+    alone.close()
+    whole.close()
+
+
 @pytest.mark.parametrize("name", ["degrees", "fine"])
 @pytest.mark.brief
 def test_four_threads_in_any_order_read_the_same(paths, name) -> None:

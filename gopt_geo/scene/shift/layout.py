@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from gopt_geo.grid import Window
-from gopt_geo.scene.warp import BLOCK
 
 __all__ = ["LEAST_EDGE", "place_templates", "template_edge"]
 
@@ -13,6 +12,7 @@ LEAST_EDGE = 24
 """Pixels; a smaller template holds too few edges to be told from another."""
 
 _MOST_EDGE = 128
+_TILE = 256
 
 
 def template_edge(shape: tuple[int, int]) -> int:
@@ -39,7 +39,8 @@ def place_templates(shape: tuple[int, int], points: int, edge: int) -> list[tupl
 
     Notes
     -----
-    On large scenes templates are moved to the middle of a block of the warp, so that each costs one block.
+    On large scenes templates are moved to the middle of a square of 256 pixels, as files are cut into as a rule, so
+    that of a file on the scene's grid a tile has to be decoded for each.
     """
     height, width = shape
     most = max(height // edge, 1), max(width // edge, 1)
@@ -57,6 +58,6 @@ def _starts(length: int, count: int, edge: int) -> list[int]:
     """Place `count` stretches of `edge` evenly in `length`."""
     step = length / count
     starts = [int(step * (k + 0.5) - edge / 2) for k in range(count)]
-    if step >= 2 * BLOCK:
-        starts = [start // BLOCK * BLOCK + (BLOCK - edge) // 2 for start in starts]
+    if step >= 4 * _TILE:
+        starts = [start // _TILE * _TILE + (_TILE - edge) // 2 for start in starts]
     return [min(max(start, 0), length - edge) for start in starts]

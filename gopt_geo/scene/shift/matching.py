@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from gopt_geo.scene.shift.structure import mirrored
+from gopt_geo.scene.shift.structure import DIRECTIONS, directions_mirrored
 
 __all__ = ["MIRRORS", "Match", "correlate", "peak", "similarity"]
 
@@ -63,14 +63,30 @@ def correlate(optical: Structure, sar: Structure, search: int) -> Match:
     search
         Largest shift, in pixels.
     """
-    channels, support = sar
-    height, width = support.shape
+    height, width = sar[1].shape
     size = fft.next_fast_len(height, True), fft.next_fast_len(width, True)
-    template = _spectra(optical, size)
-    both = (mirrored(mirrored(channels, 1), 2), support[::-1, ::-1])
-    mirrors = [(mirrored(channels, 2), support[:, ::-1]), (mirrored(channels, 1), support[::-1]), both]
-    true, *null = [_sums(template, _spectra(s, size), size, 2 * search + 1) for s in (sar, *mirrors)]
+    template, window = _spectra(optical, size), _spectra(sar, size)
+    mirrors = _mirrors(window, (height, width), size)
+    true, *null = [_sums(template, s, size, 2 * search + 1) for s in (window, *mirrors)]
     return Match(true, np.stack(null))
+
+
+def _mirrors(
+    window: NDArray[np.complex64], shape: tuple[int, int], size: tuple[int, int]
+) -> tuple[NDArray[np.complex64], ...]:
+    """Return the spectra of a window of some shape mirrored left and right, up and down, and both.
+
+    Mirrored in both axes, x[H - 1 - r, W - 1 - c] has the conjugate spectrum, moved by (H - 1, W - 1); mirrored in one,
+    that of opposite frequencies along it. The directions of edges turn too.
+    """
+    rows, cols = window.shape[-2:]
+    down = np.exp(-2j * np.pi * (shape[0] - 1) / size[0] * np.arange(rows)).astype(np.complex64)[:, None]
+    across = np.exp(-2j * np.pi * (shape[1] - 1) / size[1] * np.arange(cols)).astype(np.complex64)
+    opposite = window[:, (-np.arange(rows)) % rows]  # of the rows' frequencies; those of columns are stored by half
+    turned = [*directions_mirrored(), *range(DIRECTIONS, len(window))]
+    left_right = np.conj(opposite)[turned] * across
+    up_down = opposite[turned] * down
+    return left_right, up_down, np.conj(window) * (down * across)
 
 
 def _spectra(structure: Structure, size: tuple[int, int]) -> NDArray[np.complex64]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["DIRECTIONS", "MARGIN", "mirrored", "structure"]
+__all__ = ["DIRECTIONS", "MARGIN", "directions_mirrored", "structure"]
 
 DIRECTIONS = 8
 """Channels of `structure`: directions of the gradient, evenly over half a turn."""
@@ -71,10 +71,9 @@ def structure(
     return _without_local_mean(channels, support), support
 
 
-def mirrored(channels: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Return the channels [DIRECTIONS, h, w] of the image mirrored along an axis, 1 (rows) or 2 (columns)."""
-    order = (-np.arange(DIRECTIONS)) % DIRECTIONS  # a direction t becomes -t, which is half a turn minus t
-    return np.asarray(np.flip(channels[order], axis))
+def directions_mirrored() -> list[int]:
+    """Return for each channel which one shows its edges once the image is mirrored along an axis."""
+    return [-direction % DIRECTIONS for direction in range(DIRECTIONS)]  # t becomes -t, which is half a turn minus t
 
 
 def _smooth(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
