@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +76,6 @@ def test_probabilities_are_averaged_not_logits(kit):
             share = 0.999 if not seen else 0.4
             seen.append(share)
             out.append([share, 1 - share])
-        import torch
 
         return torch.tensor(out)[:, :, None, None].expand(-1, -1, 8, 8)
 
