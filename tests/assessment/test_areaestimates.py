@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gopt_geo.assessment.areaestimates import Strata, estimate_areas
-from gopt_geo.assessment.scoreinterval import normal_quantile, score_interval
 from gopt_geo.errors import SampleError
 
 # Olofsson et al. (2014), table 8: deforestation, forest gain, stable forest, stable non-forest; 30 m pixels.
@@ -96,37 +95,6 @@ def test_strata_of_another_map() -> None:
     assert found.users_se[0] == pytest.approx(math.sqrt(variance) / (0.3 * 12 / 20 + 0.7 * 4 / 40))
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 50), (3, 50), (50, 50), (1, 2), (997, 1000)])
-def test_of_one_stratum_the_interval_is_wilsons_with_n_minus_1(right: int, n: int) -> None:
-    z = normal_quantile(0.95)
-    p, b = right / n, z**2 / (n - 1)
-    middle, half = (p + b / 2) / (1 + b), math.sqrt(b * p * (1 - p) + b**2 / 4) / (1 + b)
-    lower, upper = score_interval(np.array([p]), np.array([float(n)]), np.array([1.0]), 0.95)
-    assert (float(lower), float(upper)) == pytest.approx((middle - half, middle + half), abs=1e-9)
-
-
-@pytest.mark.parametrize("found", [(0, 0), (2, 0), (0, 4), (5, 7), (60, 0)])
-def test_the_interval_against_a_search(found: tuple[int, int]) -> None:
-    """Of two strata: all pairs (p1, p2) on a fine net, the likeliest for each P, and where the test accepts it."""
-    units, weights, z = np.array([60.0, 90.0]), np.array([0.2, 0.8]), normal_quantile(0.9)
-    shares = np.array(found) / units
-    lower, upper = score_interval(shares, units, weights, 0.9)
-    accepted = []
-    second = np.linspace(1e-9, 1 - 1e-9, 20_001)
-    for whole in np.linspace(0.0005, 0.9995, 2_000):
-        first = (whole - 0.8 * second) / 0.2
-        keep = (first > 0) & (first < 1)
-        pair = np.stack((first[keep], second[keep]))
-        count = np.array(found)[:, None]
-        likelihood = (count * np.log(pair) + (units[:, None] - count) * np.log1p(-pair)).sum(axis=0)
-        p = pair[:, likelihood.argmax()]
-        variance = (weights**2 * p * (1 - p) / (units - 1)).sum()
-        if (weights @ shares - whole) ** 2 <= z**2 * variance:
-            accepted.append(whole)
-    assert float(lower) == pytest.approx(min(accepted), abs=1.5e-3)
-    assert float(upper) == pytest.approx(max(accepted), abs=1.5e-3)
-
-
 @pytest.mark.brief
 def test_a_census_leaves_nothing_open() -> None:
     matrix = np.array([[7, 3], [1, 9]])
@@ -180,12 +148,6 @@ def test_undefined_figures_are_none_in_json() -> None:
     assert found["producers"] == [1.0, 1.0, None]
     assert found["upper"][2] > 0.02  # not found in 60 units isn't the same as not there
     assert found["lower"][2] == 0
-
-
-@pytest.mark.parametrize("level", [0, 1, -1, 95])
-def test_levels_that_are_none(level: float) -> None:
-    with pytest.raises(ValueError, match="level"):
-        normal_quantile(level)
 
 
 def test_the_level_widens_the_interval() -> None:
