@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.grid import GeoBox, Window
 from gopt_geo.inference import BlendedRows, LikelyRows, RunReport, TileProgress
-from gopt_geo.mapping import NODATA, Progress, in_pixels, map_rows
+from gopt_geo.mapping import NODATA, Progress, in_pixels, map_classes, map_confidence
 from gopt_geo.maprequest import MapRequest
 from gopt_geo.openmap import OpenMap, open_map
 from gopt_geo.packs import ClassInfo
@@ -65,7 +65,7 @@ def map_pixels(
 
     def take(rows: LikelyRows) -> None:
         place = rows.window.slices_in(window)
-        landcover[place], confidence[place] = map_rows(rows, values)
+        landcover[place], confidence[place] = map_classes(rows, values), map_confidence(rows)
 
     held = landcover.nbytes + confidence.nbytes
     if not probabilities:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import rasterio
@@ -30,12 +31,14 @@ from gopt_geo.scene.labelraster import open_label_raster
 
 __all__ = [
     "NODATA",
+    "Asked",
     "MappedRows",
     "Progress",
     "Rows",
     "Targets",
     "in_pixels",
-    "map_rows",
+    "map_classes",
+    "map_confidence",
     "open_reference",
     "run_model",
     "write_map",
@@ -127,8 +130,8 @@ class Targets:
         return cls(tuple(rasters), tuple(vectors), percent, picture, shares)
 
 
-def map_rows(rows: LikelyRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Class values and confidence in percent of rows, both uint8 [h, w]; nodata where nothing was valid.
+def map_classes(rows: LikelyRows, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Class values of rows, uint8 [h, w]; nodata where nothing was valid.
 
     Parameters
     ----------
@@ -137,12 +140,14 @@ def map_rows(rows: LikelyRows, values: NDArray[np.uint8]) -> tuple[NDArray[np.ui
     values
         Pixel value of each class, uint8 [K].
     """
+    return np.where(rows.valid, values[rows.index], np.uint8(NODATA))
+
+
+def map_confidence(rows: LikelyRows) -> NDArray[np.uint8]:
+    """Confidence of rows in percent, uint8 [h, w]; nodata where nothing was valid."""
     if not rows.valid.any():
-        return np.full(rows.valid.shape, NODATA, np.uint8), np.full(rows.valid.shape, NODATA, np.uint8)
-    classes = values[rows.index]
-    confidence = np.rint(100 * rows.largest.clip(0, 1)).astype(np.uint8)
-    nodata = np.uint8(NODATA)
-    return np.where(rows.valid, classes, nodata), np.where(rows.valid, confidence, nodata)
+        return np.full(rows.valid.shape, NODATA, np.uint8)
+    return np.where(rows.valid, np.rint(100 * rows.largest.clip(0, 1)).astype(np.uint8), np.uint8(NODATA))
 
 
 @dataclass(frozen=True)
@@ -153,20 +158,29 @@ class MappedRows:
     ----------
     window
         On the scene grid.
-    classes, percent
-        Class values and confidence, uint8 [h, w], 255 without data.
+    classes
+        Class values, uint8 [h, w], 255 without data.
+    percent
+        Confidence, likewise; None where nobody asked for it.
     probabilities
         Of all classes, float32 [K, h, w]; None where nobody asked for them.
     """
 
     window: Window
     classes: NDArray[np.uint8]
-    percent: NDArray[np.uint8]
+    percent: NDArray[np.uint8] | None
     probabilities: NDArray[np.float32] | None
 
 
-Rows = Callable[["OpenMap", Callable[[MappedRows], None], int, bool, Callable[[Progress], None] | None], RunReport]
-"""Hands all rows of a map to a sink that holds so many bytes and takes probabilities or not, and tells progress.
+class Asked(NamedTuple):
+    """What of a map is asked for besides its classes."""
+
+    confidence: bool
+    probabilities: bool
+
+
+Rows = Callable[["OpenMap", Callable[[MappedRows], None], int, Asked, Callable[[Progress], None] | None], RunReport]
+"""Hands all rows of a map to a sink that holds so many bytes, with what is asked for, and tells progress.
 
 `run_model` is the usual one.
 """
@@ -176,7 +190,7 @@ def run_model(
     opened: OpenMap,
     sink: Callable[[MappedRows], None],
     held: int,
-    probabilities: bool,
+    asked: Asked,
     progress: Callable[[Progress], None] | None,
     *,
     window: Window | None = None,
@@ -186,14 +200,15 @@ def run_model(
     area = opened.window if window is None else window
     tick = None if progress is None else in_pixels(progress, area.height * area.width)
 
-    def take(rows: LikelyRows) -> None:
-        sink(MappedRows(rows.window, *map_rows(rows, values), None))
+    def take(rows: LikelyRows, probabilities: NDArray[np.float32] | None = None) -> None:
+        percent = map_confidence(rows) if asked.confidence else None
+        sink(MappedRows(rows.window, map_classes(rows, values), percent, probabilities))
 
     def take_all(rows: BlendedRows) -> None:
-        sink(MappedRows(rows.window, *map_rows(rows.likely(), values), rows.probabilities))
+        take(rows.likely(), rows.probabilities)
 
     opened = replace(opened, options=replace(opened.options, write_ahead=_WRITE_AHEAD))
-    if probabilities:
+    if asked.probabilities:
         return opened.run(take_all, window=area, held=held, progress=tick)
     return opened.run(likely_sink=take, window=area, held=held, progress=tick)
 
@@ -245,7 +260,8 @@ def write_map(
 
         buffers = (1 + (targets.confidence is not None)) * BLOCK * opened.scene.shape[1]
         held = buffers + (0 if shares is None else shares.memory)
-        report = rows(opened, sink, held, shares is not None, progress)
+        asked = Asked(targets.confidence is not None, shares is not None)
+        report = rows(opened, sink, held, asked, progress)
         writer.finish()
         if shares is not None:
             shares.finish()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.grid import GeoBox, Window
 from gopt_geo.inference import BlendedRows, RunReport
-from gopt_geo.mapping import map_rows
+from gopt_geo.mapping import map_classes, map_confidence
 from gopt_geo.maprequest import MapOptions, MapRequest
 from gopt_geo.openmap import OpenMap, open_map
 from gopt_geo.packs import ClassInfo
@@ -159,7 +159,8 @@ class _Run:
             self._put_last(error)
 
     def _take(self, rows: BlendedRows) -> None:
-        landcover, confidence = map_rows(rows.likely(), self._values)
+        likely = rows.likely()
+        landcover, confidence = map_classes(likely, self._values), map_confidence(likely)
         window = rows.window.within(self._opened.window)
         self._put(MapRows(window, landcover, confidence, rows.probabilities, rows.valid))
 

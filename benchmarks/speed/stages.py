@@ -16,7 +16,7 @@ from gopt_geo.grid import Window, grid_of
 from gopt_geo.inference import BlendedRows
 from gopt_geo.inference.reading import Task, read_tiles
 from gopt_geo.inference.tiles import TilePlan
-from gopt_geo.mapping import map_rows
+from gopt_geo.mapping import map_classes
 from gopt_geo.maprequest import MapOptions, MapRequest
 from gopt_geo.openmap import OpenMap, open_map
 from gopt_geo.outputs.landcover import LandCoverWriter
@@ -114,5 +114,5 @@ def _encode(setting: Setting) -> None:
 def _write(writer: LandCoverWriter, block: NDArray[np.uint8], row: int, values: NDArray[np.uint8]) -> None:
     window = Window(row, 0, *block.shape)
     shares = (block[None] == values[:, None, None]).astype(np.float32)
-    mapped, _ = map_rows(BlendedRows(window, shares, np.ones(block.shape, bool)).likely(), values)
+    mapped = map_classes(BlendedRows(window, shares, np.ones(block.shape, bool)).likely(), values)
     writer.write(window, mapped)

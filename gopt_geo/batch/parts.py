@@ -20,7 +20,7 @@ import numpy as np
 
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import Window
-from gopt_geo.mapping import MappedRows, Progress
+from gopt_geo.mapping import Asked, MappedRows, Progress
 from gopt_geo.openmap import OpenMap
 
 if TYPE_CHECKING:
@@ -126,12 +126,13 @@ class PartFolder:
 
             def sink(rows: MappedRows) -> None:
                 at = rows.window.slices_in(window)
+                assert rows.percent is not None
                 arrays["classes"][at], arrays["percent"][at] = rows.classes, rows.percent
                 if self._probabilities:
                     assert rows.probabilities is not None
                     arrays["probabilities"][:, *at] = rows.probabilities
 
-            report = run(opened, sink, 0, self._probabilities, None, window=window)
+            report = run(opened, sink, 0, Asked(True, self._probabilities), None, window=window)
             for array in arrays.values():
                 array.flush()
             told = vars(report) | {"pixels": window.height * window.width}

@@ -152,7 +152,7 @@ def _predict(job: Job, record: Record) -> Record:
     share = _checked_share(job, record)
     folder = PartFolder(job, share.inputs) if share is not None else None
 
-    def rows(opened: Any, sink: Any, held: int, probabilities: bool, progress: Any) -> RunReport:
+    def rows(opened: Any, sink: Any, held: int, asked: Any, progress: Any) -> RunReport:
         if share is not None and folder is not None:
             folder.lay_together(sink, share.bands, progress)
             return RunReport(**sum_reports(folder.reports(share.bands)))
@@ -161,7 +161,7 @@ def _predict(job: Job, record: Record) -> Record:
             bands = bands_of(area, tiles.tile_size - tiles.overlap, job.split // 2)
             if len(bands) > 1:
                 raise IsLarge(bands, tiles.batch_size)
-        return run_model(opened, sink, held, probabilities, progress)
+        return run_model(opened, sink, held, asked, progress)
 
     optical, sar = job.sources
     options: dict[str, Any] = {**job.options, **job.beside}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -58,10 +60,10 @@ def structure(
             continue
         scaled = np.where(valid, (np.clip(band, low, high) - low) / (high - low), 0).astype(np.float32)
         smooth = _smooth(scaled, sigma) / np.maximum(weight, 1e-3)
-        across, down = ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 0)
+        across, down = ndimage.sobel(smooth, 1) * support, ndimage.sobel(smooth, 0) * support
         edges = np.stack([np.abs(across * np.float32(np.cos(a)) + down * np.float32(np.sin(a))) for a in angles])
-        edges *= support
-        mean = np.sqrt(np.square(edges).sum(axis=0))[support].mean()
+        # The root of the sum of squares over all directions: their squared cosines add up to half of their number.
+        mean = np.hypot(across, down)[support].mean() * math.sqrt(DIRECTIONS / 2)
         if mean > 0:
             channels += edges / mean
     channels = np.asarray(ndimage.gaussian_filter(channels, (0, _POOL, _POOL), truncate=3))
