@@ -54,8 +54,8 @@ def place_sources(
     specs
         The sources by modality, "optical" among them or not.
     correct
-        Whether shifts shall be corrected. Else 16 points are looked at, which takes about a third of a second a source, and
-        a reliable shift of more than a pixel is a warning.
+        Whether shifts shall be corrected. Else 16 points are looked at, which takes about a third of a second a source,
+        and a reliable shift of more than a pixel is a warning.
     pixel_grid
         Whether georeferencing is ignored: then nothing is checked.
     part
