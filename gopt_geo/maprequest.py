@@ -140,7 +140,7 @@ class MapRequest:
         for name in ("pack", "backbone_weights"):
             own[name] = optional_path(own.get(name))
         own["scales"] = _scales(own.get("scales", (1.0,)))
-        _check_batch_size(own.get("batch_size", "auto"))
+        _check_numbers(own.get("batch_size", "auto"), own.get("readers"))
         inputs = SceneInputs(optical, sar, cast("SceneOptions", given))
         if aoi is None and aoi_crs is not None:
             raise AoiError("--aoi-crs", "it needs --aoi", "name an area, or leave it out")
@@ -152,10 +152,12 @@ class MapRequest:
         return [*(path for path in given if path is not None), *self.inputs.files()]
 
 
-def _check_batch_size(size: object) -> None:
-    """Refuse what is neither a number nor "auto"; which numbers serve is the tiler's to say."""
+def _check_numbers(size: object, readers: object) -> None:
+    """Refuse what is neither a number nor left open; which numbers serve is the tiler's to say."""
     if size != "auto" and (not isinstance(size, int) or isinstance(size, bool)):
         raise GoptGeoError("--batch-size", f"{size!r} is no number of tiles", "give a whole number, or auto")
+    if readers is not None and (not isinstance(readers, int) or isinstance(readers, bool)):
+        raise GoptGeoError("--readers", f"{readers!r} is no number of threads", "give a whole number, or leave it out")
 
 
 def _scales(scales: Sequence[float]) -> tuple[float, ...]:

@@ -20,10 +20,14 @@ import gopt_geo
 from gopt_geo import ceiling, mapping, openmap
 from gopt_geo.errors import DeviceMemoryError, DrawingError, GoptGeoError
 from gopt_geo.grid import Window, corner_distance, grid_of
+from gopt_geo.inference.execution import Execution
+from gopt_geo.maprequest import MapRequest
 from gopt_geo.outputs.legend import read_legend
 from gopt_geo.packs import demo_pack_path
 from gopt_geo.prediction import PredictReport
+from gopt_geo.scene.mosaic import SceneMosaic
 from gopt_geo.simulate import CLASS_NAMES, CLASS_VALUES
+from gopt_geo.sources import SceneInputs
 
 Run = Callable[..., PredictReport]
 Pixels = Callable[..., np.ndarray]
@@ -335,6 +339,24 @@ def test_the_batch_is_found_and_told(run: Run, tmp_path: Path) -> None:
             run("map.tif", batch_size=wrong, overwrite=True)
     with rasterio.open(tmp_path / "map.tif") as file:
         assert "batch 16" in file.tags()["GOPT_GEO_TILES"]
+
+
+@pytest.mark.parametrize("wrong", ["3", 2.5, True])
+def test_reading_threads_are_a_whole_number(run: Run, tmp_path: Path, wrong: object) -> None:
+    with pytest.raises(GoptGeoError, match=f"^--readers: {wrong!r} is no number of threads; give a whole number, or"):
+        run("map.tif", readers=wrong)
+    assert not (tmp_path / "map.tif").exists()
+
+
+@pytest.mark.brief
+def test_how_many_threads_read() -> None:
+    """One on a CPU, more where something is to be waited for; what is asked for goes first."""
+    cpu, gpu = (Execution(torch.device(device)) for device in ("cpu", "cuda"))
+    local, remote = (SceneInputs(f"{place}a.tif", None) for place in ("", "https://example.com/"))
+    for inputs, execution, number in ((local, cpu, 1), (remote, cpu, 2), (local, gpu, 4), (remote, gpu, 4)):
+        assert openmap._readers(MapRequest(inputs), execution) == number
+    assert SceneInputs(SceneMosaic(("a.tif", "https://example.com/b.tif")), None).remote
+    assert not SceneInputs(SceneMosaic(("a.tif", "b.tif")), None).remote
 
 
 def test_the_batch_may_take_a_quarter_of_the_ceiling_or_half_of_what_is_free(
