@@ -55,17 +55,34 @@ def test_by_default_the_sink_is_called_in_the_callers_thread(kit):
 
 def test_the_model_runs_while_rows_are_written(kit):
     """The sink waits for a batch that comes only while it waits."""
-    source, model = _scene(kit), kit.copy_values(2)
+    entered = done = 0
     overlapped = []
 
-    def sink(rows):
-        before, end = len(model.batches), time.perf_counter() + 20
-        while rows.window.row_stop < 350 and len(model.batches) == before:
-            assert time.perf_counter() < end, "the model stands still"
+    def wait(for_what, what):
+        end = time.perf_counter() + 20
+        while not for_what():
+            assert time.perf_counter() < end, what
             time.sleep(0.001)
+
+    def function(values, valid):
+        # Never ahead of the sink: else it might have run all batches that it may before the sink looks.
+        wait(lambda: entered >= done // 3, "the sink isn't called while the model runs")
+        return values["optical"]
+
+    model = kit.Model(2, function)
+
+    def sink(rows):
+        nonlocal entered
+        before = len(model.batches)
+        entered += 1
+        wait(lambda: rows.window.row_stop >= 350 or len(model.batches) > before, "the model stands still")
         overlapped.append(rows)
 
-    run_tiles(source, model, TileOptions(**OPTIONS, write_ahead=2), sink=sink)
+    def progress(state):
+        nonlocal done
+        done = state.done  # three tiles a row of them, which is handed over once they are done
+
+    run_tiles(_scene(kit), model, TileOptions(**OPTIONS, write_ahead=2), sink=sink, progress=progress)
     assert len(overlapped) == 33
 
 
