@@ -9,9 +9,11 @@ fixed: the population stays, only the sample is drawn anew (10,000 times a scena
 that coverage jumps with the population, for any interval.
 varied: each assessment has a population of its own, of one kind (classes, their distribution, accuracies, design).
 
-The interval of gopt_geo was chosen among others on seeds below 1000 (the first 200, fixed and varied). The scenarios
-here have seeds from 5000 on: the seed alone fixes K, distribution, accuracies, allocation and size of the sample, and
-none is left out. A class counts as one with 50 sampled units if its stratum has them; others are reported apart.
+The interval of gopt_geo was chosen among others on seeds below 1000, fixed and varied. The scenarios here have seeds
+from 6000 on, chosen by nothing but their numbers: seeds 5000 to 5099 reported earlier versions, and a flaw seen
+there (drawing weights together where many units were found) led to this one. The seed alone fixes K, distribution,
+accuracies, allocation and size of the sample, and none is left out. A class counts as one with 50 sampled units if its
+stratum has them; others are reported apart.
 
 Whether gopt-geo's interval holds the truth is told by the test that it inverts, which is one evaluation instead of the
 240 that its ends take; the two differ where the sums that a sample agrees with have a gap, in less than 1 of 10,000
@@ -35,7 +37,7 @@ from rich.table import Table
 from gopt_geo.assessment.allocation import allocate
 from gopt_geo.assessment.scoreinterval import normal_quantile, score_interval, score_probability
 
-FIRST_SEED = 5000
+FIRST_SEED = 6000
 LEVEL, LOW, HIGH = 0.95, 0.94, 0.96
 MANY = 50
 PIXELS = 10**8

@@ -17,8 +17,10 @@ variable a skewed distribution makes it too wide or too short, by the classes' s
 The likeliest shares of a P above the estimate put nearly all that it lacks into the one stratum whose units weigh
 most, if few were found there. Age-adjusted rates have the same question: Fay and Feuer (1997) take the largest weight
 for the next unit, which is too wide, Tiwari, Clegg and Zou (2006) the mean one. Here strata whose shares are below
-1/2 and must rise give way by the mean of their own weight and their common one; strata whose shares are above 1/2 and
-must fall, likewise. Equal weights leave all as it is.
+1/2 and must rise give way by a weight between their own and their common one: 1/2 / (1 + (X / 10)^2) of the way, which
+is halfway where they hold no unit, and hardly any where they hold many. X counts their units as if all weighed the same
+(Fay and Feuer's scaling): the square of the sum of W_h p^_h over the sum of W_h^2 p^_h / n_h. Strata whose shares
+are above 1/2 and must fall, likewise. Equal weights leave all as it is.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ _NET = 96  # sums asked about on the way from the estimate to 0 or 1, each 13 % 
 _NEAREST = 1e-5  # of that way
 _HALVINGS = 24  # between two of them
 _CHUNK = 512  # questions at a time, so that the arrays stay in the processor's cache
-_COMMON = 0.5  # part of the common weight; chosen by simulation, see docs/benchmarks.md
+_COMMON = 0.5  # part of the common weight where no unit was found; chosen by simulation, see docs/benchmarks.md
+_FADING = 10.0  # units found at which it is half of that; likewise
 
 
 def normal_quantile(level: float) -> float:
@@ -144,12 +147,15 @@ def _probability(shares: _Float, units: _Float, weights: _Float, whole: _Float, 
 
 
 def _pull(shares: _Float, units: _Float, weights: _Float, rises: NDArray[np.bool_]) -> _Float:
-    """Return how far each stratum gives way, [H, B]: W_h / n_h, drawn halfway to their mean where rare shares grow."""
+    """Return how far each stratum gives way, [H, B]: W_h / n_h, drawn to their mean where shares of few units rise."""
+    tiny = np.finfo(float).tiny
     own = np.broadcast_to((weights / units)[:, None], shares.shape)
-    rare = np.where(rises, shares, 1 - shares) < 0.5
-    weighed = rare * weights[:, None]
-    common = (weighed * own).sum(axis=0) / np.maximum(weighed.sum(axis=0), np.finfo(float).tiny)
-    return np.where(weighed > 0, own + _COMMON * (common - own), own)
+    growing = np.where(rises, shares, 1 - shares)
+    weighed = (growing < 0.5) * weights[:, None]
+    common = (weighed * own).sum(axis=0) / np.maximum(weighed.sum(axis=0), tiny)
+    found = (weighed * growing).sum(axis=0) ** 2 / np.maximum((weighed * own * growing).sum(axis=0), tiny)
+    drawn = _COMMON / (1 + (found / _FADING) ** 2)
+    return np.where(weighed > 0, own + drawn * (common - own), own)
 
 
 def _check(level: float) -> None:

@@ -21,7 +21,7 @@ def test_it_runs_and_writes(bench, tmp_path, capsys) -> None:
     assert bench.main(["--scenarios", "3", "--assessments", "300", "--json", str(target)]) == 0
     document = json.loads(target.read_text())
     records = document["fixed"]["records"]
-    assert {record["seed"] for record in records} == {5000, 5001, 5002}
+    assert {record["seed"] for record in records} == {6000, 6001, 6002}
     assert all(0.7 < record["coverage"]["score (gopt-geo)"] <= 1 for record in records)
     many = [record for record in records if record["units"] >= 50]
     outside = [[r["seed"], r["class"]] for r in many if not 0.94 <= r["coverage"]["score (gopt-geo)"] <= 0.96]
@@ -30,7 +30,7 @@ def test_it_runs_and_writes(bench, tmp_path, capsys) -> None:
 
 
 def test_scenarios_are_fixed_by_their_seed(bench) -> None:
-    for seed in range(5000, 5030):
+    for seed in range(6000, 6030):
         plan = bench.design(seed)
         assert plan.weights.sum() == pytest.approx(1)
         assert plan.units.min() >= 2
@@ -60,8 +60,8 @@ def test_the_published_results_are_of_this_benchmark(bench) -> None:
     """A few scenarios drawn again must give the published coverages: the file is of the present code."""
     published = json.loads((BENCHMARKS / "results" / "area_estimates.json").read_text())
     assert (published["assessments"], published["scenarios"]) == (10_000, 100)
-    by_seed = [record for record in published["fixed"]["records"] if record["seed"] == 5001]
-    again = list(bench.measure(bench.design(5001), 10_000, varied=False))
+    by_seed = [record for record in published["fixed"]["records"] if record["seed"] == 6001]
+    again = list(bench.measure(bench.design(6001), 10_000, varied=False))
     assert [r["units"] for r in again] == [r["units"] for r in by_seed]
     for new, old in zip(again, by_seed, strict=True):
         assert new["coverage"]["score (gopt-geo)"] == pytest.approx(old["coverage"]["score (gopt-geo)"], abs=1e-3)

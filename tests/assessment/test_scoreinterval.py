@@ -193,13 +193,8 @@ def test_what_was_found_nowhere_may_be_in_the_heaviest_stratum() -> None:
     assert upper == pytest.approx(0.7 * alone, rel=1e-5)
 
 
-@pytest.mark.parametrize("asked", [0.06, 0.12, 0.14])
-def test_unequal_weights_are_drawn_halfway_together(asked: float) -> None:
-    """Above the estimate, 0.102, the rare shares rise by drawn weights; below it they fall by their own."""
-    units, weights, shares = np.array([150, 400]), np.array([0.6, 0.4]), np.array([0.03, 0.21])
-    pull = weights / units
-    if asked > weights @ shares:
-        pull = (pull + (weights * pull).sum() / weights.sum()) / 2
+def _pulled(pull: np.ndarray, weights: np.ndarray, shares: np.ndarray, asked: float) -> np.ndarray:
+    """The shares with p^ - p = lambda c p (1 - p) that sum to what is asked, by a search."""
 
     def at(multiplier: float) -> np.ndarray:
         return np.array(
@@ -209,11 +204,46 @@ def test_unequal_weights_are_drawn_halfway_together(asked: float) -> None:
             ]
         )
 
-    true = at(brentq(lambda m: weights @ at(m) - asked, -500, 2_000))
-    values, probabilities = _all_pairs(units.tolist(), weights, true)
+    return at(brentq(lambda m: weights @ at(m) - asked, -800, 2_000))
+
+
+@pytest.mark.parametrize(
+    ("counts", "units", "found", "asked"),
+    [
+        ((3, 4), (150, 400), 64 / 13, 0.028),
+        ((3, 4), (150, 400), 64 / 13, 0.009),
+        ((2, 30), (150, 400), 23.2903226, 0.055),
+        ((9, 60), (300, 400), 63.375, 0.12),
+    ],
+)
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_unequal_weights_are_drawn_together_where_few_units_were_found(
+    counts: tuple[int, int], units: tuple[int, int], found: float, asked: float, upside_down: bool
+) -> None:
+    """Above the estimate the rare shares rise by drawn weights, the less drawn the more units; below, by their own."""
+    weights, shares = np.array([0.6, 0.4]), np.array(counts) / units
+    pull = weights / np.array(units)
+    if asked > weights @ shares:
+        assert (weights @ shares) ** 2 / (weights * pull @ shares) == pytest.approx(found, rel=1e-6)
+        pull = pull + 0.5 / (1 + (found / 10) ** 2) * (weights @ pull - pull)
+    true = _pulled(pull, weights, shares, asked)
+    values, probabilities = _all_pairs(list(units), weights, true)
     exact = _mid_p(values, probabilities, abs(float(weights @ shares) - asked), asked)
-    found = score_probability(shares, units.astype(float), weights, np.array(asked))
-    assert float(found) == pytest.approx(exact, abs=2e-3)
+    turned, at = (1 - shares, 1 - asked) if upside_down else (shares, asked)
+    answer = score_probability(turned, np.array(units, float), weights, np.array(at))
+    assert float(answer) == pytest.approx(exact, abs=4e-3)
+
+
+@pytest.mark.parametrize(("times", "least", "most"), [(1, 0.01, 1.0), (40, 0.0, 1e-3)])
+def test_many_units_leave_the_likeliest_shares(times: int, least: float, most: float) -> None:
+    units, weights = np.array([800.0, 1000.0, 1200.0]), np.array([0.15, 0.75, 0.1])
+    shares = np.array([1, 1, 2]) * times / units
+    deviation = np.sqrt((weights**2 / units) @ (shares * (1 - shares)))
+    asked = np.array([weights @ shares + 1.5 * deviation])
+    fit = constrained_shares(shares[:, None], (weights / units)[:, None], weights, asked)
+    likeliest = tails(fit, units, weights / units, asked - weights @ shares)
+    found = score_probability(shares, units, weights, asked[0])
+    assert least <= abs(float(found) - float(likeliest[0])) <= most
 
 
 def test_coverage_of_two_strata_by_enumeration() -> None:
