@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gopt_geo.ceiling import bounded_gdal_cache
 from gopt_geo.grid import GeoBox, Window
-from gopt_geo.inference import BlendedRows, LikelyRows, RunReport, TileProgress
+from gopt_geo.inference import LikelyRows, RunReport, TileProgress
 from gopt_geo.mapping import NODATA, Progress, in_pixels, map_classes, map_confidence
 from gopt_geo.maprequest import MapRequest
 from gopt_geo.openmap import OpenMap, open_map
@@ -62,22 +62,16 @@ def map_pixels(
     """
     values = np.array([c.value for c in opened.classes], dtype=np.uint8)
     landcover, confidence = (np.full(window.shape, NODATA, np.uint8) for _ in range(2))
+    shares = np.full((len(values), *window.shape), np.nan, np.float32) if probabilities else None
 
-    def take(rows: LikelyRows) -> None:
+    def take(rows: LikelyRows, found: NDArray[np.float32] | None) -> None:
         place = rows.window.slices_in(window)
         landcover[place], confidence[place] = map_classes(rows, values), map_confidence(rows)
+        if shares is not None and found is not None:
+            shares[:, *place] = np.where(rows.valid, found, np.float32(np.nan))
 
-    held = landcover.nbytes + confidence.nbytes
-    if not probabilities:
-        report = opened.run(likely_sink=take, window=window, held=held, progress=progress)
-        return MapPixels(landcover, confidence, None), report
-    shares = np.full((len(values), *window.shape), np.nan, np.float32)
-
-    def take_all(rows: BlendedRows) -> None:
-        take(rows.likely())
-        shares[:, *rows.window.slices_in(window)] = np.where(rows.valid, rows.probabilities, np.float32(np.nan))
-
-    report = opened.run(take_all, window=window, held=held + shares.nbytes, progress=progress)
+    held = landcover.nbytes + confidence.nbytes + (0 if shares is None else shares.nbytes)
+    report = opened.run_likely(take, probabilities=probabilities, window=window, held=held, progress=progress)
     return MapPixels(landcover, confidence, shares), report
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gopt_geo.aoi import AoiMask
 from gopt_geo.errors import OutputError
 from gopt_geo.grid import Window, lattice
-from gopt_geo.inference import BlendedRows, LikelyRows, RunReport, TileProgress
+from gopt_geo.inference import LikelyRows, RunReport, TileProgress
 from gopt_geo.openmap import OpenMap
 from gopt_geo.outputs.landcover import LandCoverWriter
 from gopt_geo.outputs.preview import preview as draw_preview
@@ -140,6 +140,8 @@ def map_classes(rows: LikelyRows, values: NDArray[np.uint8]) -> NDArray[np.uint8
     values
         Pixel value of each class, uint8 [K].
     """
+    if not rows.valid.any():
+        return np.full(rows.valid.shape, NODATA, np.uint8)
     return np.where(rows.valid, values[rows.index], np.uint8(NODATA))
 
 
@@ -200,17 +202,12 @@ def run_model(
     area = opened.window if window is None else window
     tick = None if progress is None else in_pixels(progress, area.height * area.width)
 
-    def take(rows: LikelyRows, probabilities: NDArray[np.float32] | None = None) -> None:
+    def take(rows: LikelyRows, probabilities: NDArray[np.float32] | None) -> None:
         percent = map_confidence(rows) if asked.confidence else None
         sink(MappedRows(rows.window, map_classes(rows, values), percent, probabilities))
 
-    def take_all(rows: BlendedRows) -> None:
-        take(rows.likely(), rows.probabilities)
-
     opened = replace(opened, options=replace(opened.options, write_ahead=_WRITE_AHEAD))
-    if asked.probabilities:
-        return opened.run(take_all, window=area, held=held, progress=tick)
-    return opened.run(likely_sink=take, window=area, held=held, progress=tick)
+    return opened.run_likely(take, probabilities=asked.probabilities, window=area, held=held, progress=tick)
 
 
 def write_map(

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import gopt_geo
 from gopt_geo.aoi import AoiMask
@@ -137,6 +139,32 @@ class OpenMap:
                 likely_sink=likely_sink,
                 progress=progress,
             )
+
+    def run_likely(
+        self,
+        take: Callable[[LikelyRows, NDArray[np.float32] | None], None],
+        *,
+        probabilities: bool,
+        window: Window,
+        held: int,
+        progress: Callable[[TileProgress], None] | None,
+    ) -> RunReport:
+        """Do the same for a sink that takes the most likely classes, and the probabilities of all if it asks for them.
+
+        Parameters
+        ----------
+        take
+            Takes the rows, and float32 [K, h, w] or None.
+        probabilities
+            Whether it asks for them.
+        window, held, progress
+            See `run`.
+        """
+        if probabilities:
+            return self.run(
+                lambda rows: take(rows.likely(), rows.probabilities), window=window, held=held, progress=progress
+            )
+        return self.run(likely_sink=lambda rows: take(rows, None), window=window, held=held, progress=progress)
 
     def run_notices(self, run: RunReport) -> list[str]:
         """Return what the user should know of a run."""
@@ -271,7 +299,8 @@ def _options(request: MapRequest, meta: PackMeta, execution: Execution) -> TileO
 
 def _readers(request: MapRequest, execution: Execution) -> int:
     """Return how many threads read where it isn't said: waiting for servers takes more than decoding."""
-    return max(usual_readers(execution.device), 2 if request.inputs.remote else 1)
+    usual = usual_readers(execution.device)
+    return 2 if usual == 1 and request.inputs.remote else usual
 
 
 def _place(request: MapRequest, meta: PackMeta) -> Placement:

@@ -62,6 +62,8 @@ class BlendedRows:
 
     def likely(self) -> LikelyRows:
         """Return these rows with the most likely class alone."""
+        if not self.valid.any():
+            return LikelyRows.blank(self.window)
         return LikelyRows(self.window, *most_likely(self.probabilities), self.valid)
 
 
@@ -85,6 +87,12 @@ class LikelyRows:
     index: NDArray[np.uint8]
     largest: NDArray[np.float32]
     valid: NDArray[np.bool_]
+
+    @classmethod
+    def blank(cls, window: Window) -> LikelyRows:
+        """Return rows without a valid pixel."""
+        kinds = (np.uint8, np.float32, np.bool_)
+        return cls(window, *(np.zeros(window.shape, kind) for kind in kinds))
 
     def within(self, asked: NDArray[np.bool_]) -> LikelyRows:
         """Return these rows, valid only where `asked`, bool [h, w]; all else there becomes 0."""
@@ -308,7 +316,7 @@ class BandAccumulator:
         rows: BlendedRows | LikelyRows
         if not valid.any():  # of memory that is never written none is taken
             if self._likely:
-                return LikelyRows(window, np.zeros(valid.shape, np.uint8), np.zeros(valid.shape, np.float32), valid)
+                return LikelyRows.blank(window)
             return BlendedRows(window, np.zeros((len(sums), *window.shape), np.float32), valid)
         if self._likely and self._device.type == "cpu":  # NumPy is quicker there
             rows = LikelyRows(window, *most_likely(sums.numpy()), valid)

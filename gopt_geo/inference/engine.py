@@ -21,16 +21,7 @@ from gopt_geo.inference.reading import BlockSource, Task, TileData, Wanted, Watc
 from gopt_geo.inference.tiles import TilePlan
 from gopt_geo.inference.writing import RowWriter
 
-__all__ = [
-    "BlendedRows",
-    "BlockSource",
-    "LikelyRows",
-    "RunReport",
-    "TileModel",
-    "TileOptions",
-    "TileProgress",
-    "run_tiles",
-]
+__all__ = ["RunReport", "TileOptions", "TileProgress", "run_tiles"]
 
 
 @dataclass(frozen=True)

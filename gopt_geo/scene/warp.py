@@ -109,8 +109,9 @@ class AlignedSource:
         block_bytes = BLOCK * BLOCK * (4 * self.count + 1)
         down, across = -(-grid.shape[0] // BLOCK), -(-grid.shape[1] // BLOCK)
         self._known = np.zeros((down, across), np.uint8)
+        kept = min((2 * across + 4) * block_bytes, _CACHE_BYTES) if cache_bytes is None else cache_bytes
         self.cache: BlockCache[Block | None] = BlockCache(
-            min((2 * across + 4) * block_bytes, _CACHE_BYTES) if cache_bytes is None else cache_bytes,
+            0 if by_window else kept,
             lambda block: 0 if block is None else block[0].nbytes + block[1].nbytes,
         )
         self._arguments: dict[str, Any] = {
